@@ -8,7 +8,6 @@
 #if defined(__x86_64__)
 #include <nmmintrin.h>
 #elif defined(__aarch64__)
-#include <arm_acle.h>
 #include <sys/auxv.h>
 #ifndef HWCAP_CRC32
 #define HWCAP_CRC32 (1UL << 7)
@@ -101,21 +100,27 @@ static bool cpu_has_crc(void)
 #endif
 }
 
+/* Not by <arm_acle.h>: it declares them only where the whole file is compiled for CRC. */
 #ifdef __clang__
-__attribute__((target("crc")))
+#define CRC_TARGET "crc"
+#define CRC_8 __builtin_arm_crc32cb
+#define CRC_64 __builtin_arm_crc32cd
 #else
-__attribute__((target("+crc")))
+#define CRC_TARGET "+crc"
+#define CRC_8 __builtin_aarch64_crc32cb
+#define CRC_64 __builtin_aarch64_crc32cx
 #endif
-static uint32_t crc_by_cpu(uint32_t crc, const unsigned char *p, size_t n)
+
+__attribute__((target(CRC_TARGET))) static uint32_t crc_by_cpu(uint32_t crc, const unsigned char *p, size_t n)
 {
 	for (; n >= 8; p += 8, n -= 8) {
 		uint64_t word;
 
 		memcpy(&word, p, sizeof word);
-		crc = __crc32cd(crc, word);
+		crc = CRC_64(crc, word);
 	}
 	for (; n > 0; p++, n--)
-		crc = __crc32cb(crc, *p);
+		crc = CRC_8(crc, *p);
 	return crc;
 }
 

@@ -172,7 +172,7 @@ __asm__(".text\n"
 	"	pop %rcx\n" /* not ret: the CPU's return predictor belongs to the other stack */
 	"	.cfi_adjust_cfa_offset -8\n"
 	"	.cfi_register %rip, %rcx\n"
-	"	jmp *%rcx\n"
+	"	notrack jmp *%rcx\n" /* and the place it returns to has no endbr64 */
 	"	.cfi_endproc\n"
 	".size ctx_swap, . - ctx_swap\n"
 	".p2align 4\n"

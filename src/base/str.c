@@ -182,7 +182,7 @@ static bool is_tail(unsigned char c)
 }
 
 /*
- * Bytes of the one multi-byte character at the start of p[0..n), or 0 when it is malformed.
+ * Of the one multi-byte character at the start of p[0..n), or 0.
  * RFC 3629 §4: the second byte's range is what excludes overlong forms, surrogates and > U+10FFFF.
  */
 static size_t utf8_char_bytes(const unsigned char *p, size_t n)
@@ -212,6 +212,13 @@ static size_t utf8_char_bytes(const unsigned char *p, size_t n)
 		if (!is_tail(p[i]))
 			return 0;
 	return len;
+}
+
+size_t str_utf8_first(struct str s)
+{
+	if (s.n == 0)
+		return 0;
+	return s.p[0] & 0x80 ? utf8_char_bytes((const unsigned char *)s.p, s.n) : 1;
 }
 
 bool str_is_utf8(struct str s)

@@ -58,6 +58,8 @@ enum err str_to_u64(struct str s, uint64_t max, uint64_t *value_out) MUST_CHECK;
 bool str_is_printable_ascii(struct str s);
 /* Well-formed UTF-8 by RFC 3629 (no overlong forms, surrogates, or values above U+10FFFF). */
 bool str_is_utf8(struct str s);
+/* Length in bytes of the first character, or 0 when it is malformed (or s is empty). */
+size_t str_utf8_first(struct str s);
 /* Some byte is >= 0x80. */
 bool str_has_8bit(struct str s);
 /* Some byte is below 0x20 or 0x7f. */

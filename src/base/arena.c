@@ -127,7 +127,7 @@ struct str arena_str(struct arena *a, struct str s)
 
 struct str arena_strf(struct arena *a, const char *fmt, ...)
 {
-	char text[STRF_MAX_BYTES + 1];
+	char text[256];
 	va_list args;
 
 	va_start(args, fmt);
@@ -137,7 +137,17 @@ struct str arena_strf(struct arena *a, const char *fmt, ...)
 		arena_fail(a, ERR_LIMIT);
 		return STR_NONE;
 	}
-	return arena_str(a, str_of(text, (size_t)n));
+	if ((size_t)n < sizeof text)
+		return arena_str(a, str_of(text, (size_t)n));
+
+	char *p = arena_alloc(a, (size_t)n + 1);
+
+	if (!p)
+		return STR_NONE;
+	va_start(args, fmt);
+	vsnprintf(p, (size_t)n + 1, fmt, args);
+	va_end(args);
+	return str_of(p, (size_t)n);
 }
 
 const char *arena_z(struct arena *a, struct str s)

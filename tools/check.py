@@ -32,6 +32,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import xml.etree.ElementTree
 
@@ -84,25 +85,29 @@ class Result:
 
 
 def run(argv, timeout, env=None):
-    """(exit status, output). A program that runs too long is killed with all its children."""
+    """(exit status, output). Whatever it leaves running is killed with it."""
     whole_env = dict(os.environ)
     whole_env.update(env or {})
-    try:
-        proc = subprocess.Popen(argv, cwd=ROOT, env=whole_env, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                start_new_session=True)
-    except OSError as e:
-        return 126, f"{argv[0]}: {e}\n"
-    try:
-        output, _ = proc.communicate(timeout=timeout)
-        status = proc.returncode
-    except subprocess.TimeoutExpired:
+    # a file, not a pipe: a server left behind would hold the pipe open
+    with tempfile.TemporaryFile() as out:
+        try:
+            proc = subprocess.Popen(argv, cwd=ROOT, env=whole_env, stdin=subprocess.DEVNULL,
+                                    stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        except OSError as e:
+            return 126, f"{argv[0]}: {e}\n"
+        late = False
+        try:
+            proc.wait(timeout)
+        except subprocess.TimeoutExpired:
+            late = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(proc.pid, signal.SIGKILL)
-        output, _ = proc.communicate()
-        status = -signal.SIGKILL
-        output += f"\nkilled after {timeout:.0f} s\n".encode()
-    return status, output.decode(errors="replace")
+        status = proc.wait()
+        out.seek(0)
+        output = out.read().decode(errors="replace")
+    if late:
+        output += f"\nkilled after {timeout:.0f} s\n"
+    return status, output
 
 
 def show_failure(name, status, output):
@@ -119,8 +124,9 @@ SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$", re.
 def count(output, status):
     """What one program's output says it has tested; one test when it says nothing."""
     result = Result()
-    cmocka = {kind: int(n) for kind, n in
-              re.findall(r"^\[  (PASSED|FAILED|SKIPPED) *\] (\d+) test\(s\)", output, re.M)}
+    cmocka = {}
+    for kind, n in re.findall(r"^\[  (PASSED|FAILED|SKIPPED) *\] (\d+) test\(s\)", output, re.M):
+        cmocka[kind] = cmocka.get(kind, 0) + int(n)     # one program may run several groups
     summaries = SUMMARY.findall(output)
     if status == SKIPPED:
         result.skipped = 1
@@ -174,7 +180,7 @@ def build(directory):
         fcntl.flock(lock, fcntl.LOCK_EX)
         configured = os.path.exists(os.path.join(path, "build.ninja"))
         setup = ["meson", "setup", *options, directory] + (["--reconfigure"] if configured else [])
-        for argv in (setup, ["ninja", "-C", directory, "-k", "0"]):
+        for argv in (setup, ["ninja", "-C", directory, "--quiet", "-k", "0"]):
             status, output = run(argv, 900, env)
             if status != 0:
                 show_failure(" ".join(argv), status, output)

@@ -112,7 +112,7 @@ enum err stream_fill_idle(struct stream *s)
 }
 
 /* Sends `first` (what is buffered) and then `rest`. */
-static enum err send_all(struct stream *s, struct str first, struct str rest)
+static YIELDS enum err send_all(struct stream *s, struct str first, struct str rest)
 {
 	while (first.n + rest.n > 0) {
 		struct str parts[2] = { first, rest };

@@ -47,7 +47,7 @@ struct proc {
 	struct conf conf;	 /* strings in `arena` */
 	struct arena arena;	 /* as long as the process */
 	struct log log;
-	struct metrics metrics;
+	struct metrics *metrics;
 	struct scope channels;	 /* readers, writers and served calls */
 	struct scope work;	 /* the role's own coroutines */
 	bool stopping;
@@ -76,6 +76,5 @@ int proc_main(struct world *w, const struct proc_ops *ops, unsigned index);
 struct ipc *proc_peer(struct proc *p, enum role role, unsigned index);
 /* n of a role that have an open channel, in order of index. */
 size_t proc_peers(struct proc *p, enum role role, struct ipc **channels_out, size_t max);
-struct metric; /* registers a counter under "godwit_<role>_<name>"; never NULL */
 
 #endif

@@ -25,7 +25,7 @@
 #define POLL_MAX 256
 
 /* Marks in epoll's data; real data are pointers to sources. */
-static char jobs_mark, signals_mark;
+static const char jobs_mark, signals_mark;
 
 struct world *world_linux_new(void)
 {
@@ -145,9 +145,13 @@ struct str world_env(struct world *w UNUSED, struct str name)
 
 /* ---- waiting ---------------------------------------------------------------------------------- */
 
-static enum err epoll_add(struct world *w, int fd, uint32_t events, void *data)
+static enum err epoll_add(struct world *w, int fd, uint32_t events, const void *data)
 {
-	struct epoll_event ev = { .events = events, .data.ptr = data };
+	union {
+		const void *in;
+		void *out;
+	} d = { .in = data };
+	struct epoll_event ev = { .events = events, .data.ptr = d.out };
 	return epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0 ? ERR_NONE : errno_err();
 }
 

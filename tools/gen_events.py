@@ -29,7 +29,7 @@ TYPE_DOCS = {
 RESERVED = {"time", "level", "process", "event", "session", "msg", "l", "ids", "message", "priority",
             "syslog_identifier"}
 MAX_FIELDS = 16
-MAX_TEXT_FIELDS = 8  # each up to 6 KiB when escaped: an event fits the log's buffer of 64 KiB
+MAX_TEXT_FIELDS = 8  # each up to 8 KiB when escaped (journald has it twice): fits the buffer of 96 KiB
 ROW = re.compile(r'^([a-z][a-z0-9_]*)\s+([a-z0-9]+)\s+"([^"\\]+)"$')
 
 

@@ -29,7 +29,7 @@ void ctx_init_thread(struct ctx *c);
 void ctx_done(struct ctx *c);
 /* Saves the running context in `from` and goes on in `to`. */
 void ctx_switch(struct ctx *from, struct ctx *to);
-/* The same, when `from` will never be resumed. */
+/* The same, when `from` will never be resumed; *from must not lie on its own stack. */
 _Noreturn void ctx_switch_dying(struct ctx *from, struct ctx *to);
 
 #endif

@@ -11,9 +11,9 @@
  * No byte outside 0x20..0x7e of a field's value reaches the sink (H107), in any format. A text above
  * LOG_TEXT_MAX_BYTES is cut and ends with "[+N bytes]".
  *
- * Emitting only appends to a buffer of 64 KiB; the loop calls log_flush(). When the sink fails, the
- * lines are dropped and counted, and log_dropped is the first event after it. Nothing here can fail
- * for the caller: the mail goes on.
+ * Emitting only appends to a buffer of 96 KiB, in which the largest event fits that gen_events.py
+ * admits; the loop calls log_flush(). When the sink fails, the lines are dropped and counted, and
+ * log_dropped is the first event after it. Nothing here can fail for the caller: the mail goes on.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -21,7 +21,7 @@
 #include "base/buf.h"
 #include "base/ip.h"
 
-#define LOG_PENDING_BYTES 65536
+#define LOG_PENDING_BYTES 98304
 #define LOG_TEXT_MAX_BYTES 1024 /* of one field, before escaping */
 
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON, LOG_FORMAT_JOURNALD };

@@ -151,10 +151,17 @@ static struct histogram *histogram_lost(struct metrics *m)
 	return &m->lost.histogram;
 }
 
+static bool is_power_of_ten(uint32_t n)
+{
+	while (n > 0 && n % 10 == 0)
+		n /= 10;
+	return n == 1;
+}
+
 struct histogram *metrics_histogram(struct metrics *m, const char *name, struct str labels,
 				    const char *help, const struct histogram_shape *shape)
 {
-	ASSERT(shape->n_bounds <= HISTOGRAM_BOUNDS_MAX && shape->per_unit > 0);
+	ASSERT(shape->n_bounds <= HISTOGRAM_BOUNDS_MAX && is_power_of_ten(shape->per_unit));
 
 	/* before the sample: one that is in the list has buckets */
 	uint64_t *buckets = ARENA_ARRAY(&m->arena, uint64_t, shape->n_bounds + 1);

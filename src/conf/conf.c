@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Parses the configuration by the table of directives: see conf.h. An error does not end the parse: it
+ * is noted, the directive skipped, and the next one read.
+ */
+#include "conf/conf.h"
+
+#include "base/log.h"
+#include "conf/conf_table.h"
+
+#define WORDS_MAX 300u
+
+struct parser {
+	struct world *w; /* NULL: no includes */
+	struct arena *arena;
+	struct conf *conf;
+	struct conf_errors *errs;
+	struct conf_lexer lx;
+	struct str file;
+	unsigned depth;
+	struct conf_token words[WORDS_MAX];
+	size_t words_n;
+	size_t listeners_cap, domains_cap;
+	size_t block_first; /* listen: the first listener of the open block */
+	bool given[64];	    /* by index in conf_directives, of the top and the once-only blocks */
+};
+
+static void fail_at(struct parser *p, unsigned line, unsigned column, struct str text)
+{
+	struct conf_errors *e = p->errs;
+	if (e->n == CONF_ERRORS_MAX)
+		e->more++;
+	else
+		e->v[e->n++] = (struct conf_error){ p->file, line, column, text };
+}
+
+static void fail(struct parser *p, const struct conf_token *t, struct str text)
+{
+	fail_at(p, t->line, t->column, text);
+}
+
+static void fail_word(struct parser *p, const struct conf_token *t, const char *what)
+{
+	struct buf b = buf_fixed(arena_alloc(p->arena, 400), 400);
+	buf_add_safe(&b, t->text, 100);
+	fail(p, t, arena_strf(p->arena, "'%.*s' is not %s", STR_ARG(buf_str(&b)), what));
+}
+
+/* Grows a list in the arena by one element. */
+static void *list_add(struct parser *p, void **list, size_t *n, size_t *cap, size_t most, size_t bytes)
+{
+	if (*n == *cap) {
+		size_t grown = *cap ? *cap * 2 : 8;
+		char *v = *n < most ? arena_array(p->arena, grown, bytes) : NULL;
+		if (!v)
+			return NULL;
+		if (*n)
+			memcpy(v, *list, *n * bytes);
+		*list = v;
+		*cap = grown;
+	}
+	return (char *)*list + (*n)++ * bytes;
+}
+
+/* ---- values ------------------------------------------------------------------------------------- */
+
+static bool is_domain(struct str s)
+{
+	size_t label = 0;
+	for (size_t i = 0; i < s.n; i++) {
+		char c = s.p[i];
+		if (c == '.' ? label == 0 : !ascii_is_alnum(c) && (c != '-' || label == 0))
+			return false;
+		label = c == '.' ? 0 : label + 1;
+		if (label > 63)
+			return false;
+	}
+	return s.n > 0 && s.n <= 255 && label > 0;
+}
+
+static struct str lower_case(struct parser *p, struct str s)
+{
+	char *to = arena_alloc(p->arena, s.n + 1);
+	for (size_t i = 0; to && i < s.n; i++)
+		to[i] = ascii_lower(s.p[i]);
+	return str_of(to, to ? s.n : 0);
+}
+
+static void set_networks(struct parser *p, const struct conf_directive *d, void *at)
+{
+	struct ip **list = at;
+	size_t n = p->words_n - 1;
+	*list = ARENA_ARRAY(p->arena, struct ip, n ? n : 1);
+	size_t *count = (size_t *)(void *)((char *)at + sizeof *list);
+	*count = 0;
+	for (size_t i = 1; *list && i <= n; i++)
+		if (ip_parse_prefix(p->words[i].text, &(*list)[*count]) == ERR_NONE)
+			++*count;
+		else
+			fail_word(p, &p->words[i], "a network (192.0.2.0/24, 2001:db8::/32; host bits must be 0)");
+	(void)d;
+}
+
+static void set_listen(struct parser *p)
+{
+	struct conf *c = p->conf;
+	struct conf_listener shape = c->listeners[p->block_first];
+	for (size_t i = 1; i < p->words_n; i++) {
+		struct conf_listener *l = i == 1 ? &c->listeners[p->block_first] :
+			list_add(p, (void **)&c->listeners, &c->listeners_n, &p->listeners_cap, 32, sizeof *l);
+		if (!l) {
+			fail(p, &p->words[i], STR("too many addresses: at most 32"));
+			return;
+		}
+		*l = shape;
+		if (ip_parse_port(p->words[i].text, &l->address) != ERR_NONE || l->address.port == 0)
+			fail_word(p, &p->words[i], "an address with a port (192.0.2.1:25, [::1]:25, *:25)");
+	}
+}
+
+static void set_number(struct parser *p, const struct conf_directive *d, void *at)
+{
+	const struct conf_token *t = &p->words[1];
+	uint64_t v = 0;
+	bool ok = d->kind == CONF_TIME ? conf_time(t->text, &v) : d->kind == CONF_SIZE ? conf_size(t->text, &v) :
+		str_to_u64(t->text, UINT32_MAX, &v) == ERR_NONE;
+	if (!ok)
+		fail_word(p, t, d->kind == CONF_TIME ? "a time (300ms, 30s, 5min, 4h, 5d)" :
+			  d->kind == CONF_SIZE ? "a size (500, 64K, 50M, 2G)" : "a number");
+	else if (v < d->min || (d->max && v > d->max))
+		fail(p, t, arena_strf(p->arena, "%s is out of range: %llu to %llu", d->name, (unsigned long long)d->min,
+				      (unsigned long long)(d->max ? d->max : UINT64_MAX)));
+	else if (d->kind == CONF_COUNT)
+		*(uint32_t *)at = (uint32_t)v;
+	else
+		*(uint64_t *)at = v;
+}
+
+static void set_text(struct parser *p, const struct conf_directive *d, struct str *at)
+{
+	const struct conf_token *t = &p->words[1];
+	struct str s = t->text;
+	if (d->kind == CONF_PATH && s.n > 0 && s.p[0] != '/')
+		fail_word(p, t, "an absolute path");
+	else if (d->kind == CONF_PATH && s.n > 1000)
+		fail_word(p, t, "a path of at most 1000 bytes");
+	else if (d->kind == CONF_NAME && !is_domain(s))
+		fail_word(p, t, "a domain name (write international names as A-labels: xn--…)");
+	else if (d->kind == CONF_ADDRESS && !str_eq(s, STR("none")) &&
+		 (str_rfind(s, '@') == 0 || !is_domain(str_sub(s, str_rfind(s, '@') + 1, s.n)) || s.n > 320))
+		fail_word(p, t, "an address (local-part@domain) or none");
+	else if (d->kind == CONF_TEXT && s.n > 8)
+		fail_word(p, t, "a text of at most 8 characters");
+	else if (d->kind == CONF_ADDRESS && str_eq(s, STR("none")))
+		*at = str_of("", 0);
+	else
+		*at = d->kind == CONF_NAME || d->kind == CONF_ADDRESS ? lower_case(p, s) : arena_str(p->arena, s);
+}
+
+static void set_directory(struct parser *p)
+{
+	struct str dir = p->words[1].text;
+	if (dir.n == 0)
+		return; /* the default: no common directory */
+	if (dir.p[0] != '/' || dir.n > 1000) {
+		fail_word(p, &p->words[1], "an absolute path");
+		return;
+	}
+	p->conf->spool = arena_strf(p->arena, "%.*s/spool", STR_ARG(dir));
+	p->conf->state = arena_strf(p->arena, "%.*s/state", STR_ARG(dir));
+	p->conf->mail = arena_strf(p->arena, "%.*s/mail", STR_ARG(dir));
+	p->conf->run = arena_strf(p->arena, "%.*s/run", STR_ARG(dir));
+}
+
+static void set_word(struct parser *p, const struct conf_directive *d, void *at)
+{
+	const struct conf_token *t = &p->words[1];
+	enum log_format format;
+	enum log_level level;
+	bool yes = str_eq(t->text, STR("yes"));
+	switch (d->kind) {
+	case CONF_BOOL:
+	case CONF_NOT_BOOL:
+		if (!yes && !str_eq(t->text, STR("no")))
+			fail_word(p, t, "yes or no");
+		*(bool *)at = d->kind == CONF_BOOL ? yes : !yes;
+		return;
+	case CONF_LOG_FORMAT:
+		if (log_format_parse(t->text, &format) != ERR_NONE)
+			fail_word(p, t, "text, json or journald");
+		else
+			*(uint8_t *)at = (uint8_t)format;
+		return;
+	case CONF_LOG_LEVEL:
+		if (log_level_parse(t->text, &level) != ERR_NONE)
+			fail_word(p, t, "debug, info, notice, warning or error");
+		else
+			*(uint8_t *)at = (uint8_t)level;
+		return;
+	case CONF_TLS:
+		if (!str_eq(t->text, STR("none")))
+			fail(p, t, STR("this version has no TLS yet: write none"));
+		*(enum tls_mode *)at = TLS_MODE_NONE;
+		return;
+	default:
+		if (!str_eq(t->text, str_z(d->initial)))
+			fail_word(p, t, d->initial);
+	}
+}
+
+static void set_value(struct parser *p, const struct conf_directive *d, void *base)
+{
+	void *at = (char *)base + d->offset;
+	bool many = d->kind == CONF_NETWORKS || d->kind == CONF_LISTEN;
+	if (p->words_n < 2 || (!many && p->words_n > 2)) {
+		fail(p, &p->words[0], arena_strf(p->arena, "%s takes %s", d->name, many ? "one or more values" : "one value"));
+		return;
+	}
+	switch (d->kind) {
+	case CONF_SIZE:
+	case CONF_TIME:
+	case CONF_COUNT:
+		set_number(p, d, at);
+		return;
+	case CONF_NETWORKS:
+		set_networks(p, d, at);
+		return;
+	case CONF_LISTEN:
+		set_listen(p);
+		return;
+	case CONF_TEXT:
+	case CONF_PATH:
+	case CONF_NAME:
+	case CONF_ADDRESS:
+		if (str_eq(str_z(d->name), STR("directory")))
+			set_directory(p);
+		else
+			set_text(p, d, at);
+		return;
+	default:
+		set_word(p, d, at);
+	}
+}
+
+/* Gives the directives of a block their defaults, through the same code as what is written. */
+static void set_defaults(struct parser *p, enum conf_block block, void *base)
+{
+	for (size_t i = 0; i < conf_directives_n; i++) {
+		const struct conf_directive *d = &conf_directives[i];
+		if (d->block != block || !d->initial || d->kind == CONF_LISTEN || d->kind == CONF_NETWORKS ||
+		    d->kind == CONF_CHOICE)
+			continue;
+		p->words[1] = (struct conf_token){ .kind = CONF_WORD, .text = str_z(d->initial) };
+		p->words_n = 2;
+		set_value(p, d, base);
+	}
+}
+
+/* ---- directives and blocks -------------------------------------------------------------------------- */
+
+static void *block_base(struct parser *p, enum conf_block block)
+{
+	if (block == CONF_IN_LISTEN)
+		return &p->conf->listeners[p->block_first];
+	if (block == CONF_IN_DOMAIN)
+		return &p->conf->domains[p->conf->domains_n - 1];
+	return p->conf;
+}
+
+static void unknown(struct parser *p, enum conf_block block, const struct conf_token *t)
+{
+	const char *names[80];
+	size_t n = 0;
+	for (size_t i = 0; i < conf_directives_n && n < 70; i++)
+		if (conf_directives[i].block == block)
+			names[n++] = conf_directives[i].name;
+	if (block == CONF_TOP) {
+		names[n++] = "include";
+		for (size_t i = 1; i < CONF_BLOCKS; i++)
+			names[n++] = conf_block_names[i];
+	}
+	struct buf b = buf_fixed(arena_alloc(p->arena, 400), 400);
+	buf_add_safe(&b, t->text, 60);
+	const char *near = conf_nearest(t->text, names, n);
+	fail(p, t, arena_strf(p->arena, "unknown directive '%.*s'%s%s%s%s%s", STR_ARG(buf_str(&b)),
+			      block == CONF_TOP ? "" : " in a block ", conf_block_names[block],
+			      near ? ": did you mean '" : "", near ? near : "", near ? "'?" : ""));
+}
+
+static void use_directive(struct parser *p, enum conf_block block)
+{
+	for (size_t i = 0; i < conf_directives_n; i++) {
+		const struct conf_directive *d = &conf_directives[i];
+		if (d->block != block || !str_eq(p->words[0].text, str_z(d->name)))
+			continue;
+		bool once = block != CONF_IN_LISTEN && block != CONF_IN_DOMAIN;
+		if (once && p->given[i])
+			fail(p, &p->words[0], arena_strf(p->arena, "%s is given twice", d->name));
+		p->given[i] |= once;
+		set_value(p, d, block_base(p, block));
+		return;
+	}
+	unknown(p, block, &p->words[0]);
+}
+
+static bool open_listen(struct parser *p)
+{
+	struct conf *c = p->conf;
+	p->block_first = c->listeners_n;
+	struct conf_listener *l = list_add(p, (void **)&c->listeners, &c->listeners_n, &p->listeners_cap, 32, sizeof *l);
+	if (!l) {
+		fail(p, &p->words[0], STR("too many listeners: at most 32"));
+		return false;
+	}
+	*l = (struct conf_listener){ .name = arena_str(p->arena, p->words[1].text) };
+	if (l->name.n > 32)
+		fail_word(p, &p->words[1], "a name of at most 32 characters");
+	return true;
+}
+
+static bool open_domain(struct parser *p)
+{
+	struct conf *c = p->conf;
+	const struct conf_token *t = &p->words[1];
+	if (!is_domain(t->text)) {
+		fail_word(p, t, "a domain name (write international names as A-labels: xn--…)");
+		return false;
+	}
+	struct str name = lower_case(p, t->text);
+	for (size_t i = 0; i < c->domains_n; i++)
+		if (str_eq(c->domains[i].name, name))
+			fail(p, t, arena_strf(p->arena, "domain %.*s is given twice", STR_ARG(name)));
+	struct conf_domain *d = list_add(p, (void **)&c->domains, &c->domains_n, &p->domains_cap, 4096, sizeof *d);
+	if (!d) {
+		fail(p, t, STR("too many domains: at most 4096"));
+		return false;
+	}
+	*d = (struct conf_domain){ .name = name };
+	set_defaults(p, CONF_IN_DOMAIN, d);
+	return true;
+}
+
+/* Which block the words before "{" open; CONF_TOP: none, the error is noted. */
+static enum conf_block open_block(struct parser *p, enum conf_block outer)
+{
+	const struct conf_token *t = &p->words[0];
+	enum conf_block block = CONF_TOP;
+	for (unsigned i = 1; i < CONF_BLOCKS; i++)
+		if (p->words_n > 0 && str_eq(t->text, str_z(conf_block_names[i])))
+			block = (enum conf_block)i;
+	bool named = block == CONF_IN_LISTEN || block == CONF_IN_DOMAIN;
+	if (p->words_n == 0 || block == CONF_TOP) {
+		if (p->words_n)
+			unknown(p, CONF_TOP, t);
+		return CONF_TOP;
+	}
+	if (outer != CONF_TOP) {
+		fail(p, t, STR("blocks do not nest: is a } missing before this line?"));
+		return CONF_TOP;
+	}
+	if (p->words_n != (named ? 2 : 1)) {
+		fail(p, t, arena_strf(p->arena, "%s takes %s before {", conf_block_names[block], named ? "one name" : "nothing"));
+		return CONF_TOP;
+	}
+	if ((block == CONF_IN_LISTEN && !open_listen(p)) || (block == CONF_IN_DOMAIN && !open_domain(p)))
+		return CONF_TOP;
+	return block;
+}
+
+static void close_block(struct parser *p, enum conf_block block, const struct conf_token *opened)
+{
+	if (block == CONF_IN_LISTEN && p->conf->listeners[p->block_first].address.port == 0)
+		fail(p, opened, STR("this listen block has no address: write address *:25;"));
+}
+
+static void skip_block(struct parser *p)
+{
+	for (unsigned depth = 1; depth > 0;) {
+		struct conf_token t = conf_next_token(&p->lx);
+		if (t.kind == CONF_END)
+			return;
+		depth += t.kind == CONF_OPEN;
+		depth -= t.kind == CONF_CLOSE;
+	}
+}
+
+static void include(struct parser *p, enum conf_block block);
+
+/* Reads one directive's words; the token that ended them is returned. */
+static struct conf_token read_words(struct parser *p)
+{
+	p->words_n = 0;
+	for (;;) {
+		struct conf_token t = conf_next_token(&p->lx);
+		if (t.kind == CONF_BAD)
+			fail(p, &t, t.text);
+		if (t.kind != CONF_WORD && t.kind != CONF_BAD)
+			return t;
+		if (p->words_n < WORDS_MAX)
+			p->words[p->words_n++] = t;
+		else
+			fail(p, &t, STR("too many words: is a ; missing?"));
+	}
+}
+
+static void parse_text(struct parser *p)
+{
+	enum conf_block block = CONF_TOP;
+	struct conf_token opened = { 0 };
+	for (;;) {
+		struct conf_token end = read_words(p);
+		struct conf_token *first = p->words_n ? &p->words[0] : &end;
+		if (end.kind == CONF_SEMICOLON && p->words_n > 0) {
+			if (str_eq(first->text, STR("include")))
+				include(p, block);
+			else
+				use_directive(p, block);
+			continue;
+		}
+		if (end.kind == CONF_OPEN) {
+			opened = *first;
+			enum conf_block inner = open_block(p, block);
+			if (inner == CONF_TOP)
+				skip_block(p);
+			else
+				block = inner;
+			continue;
+		}
+		if (p->words_n > 0)
+			fail(p, first, STR("a ; is missing at the end of this directive"));
+		if (end.kind == CONF_CLOSE && block == CONF_TOP)
+			fail(p, &end, STR("a } without its {"));
+		if (end.kind == CONF_CLOSE || (end.kind == CONF_END && block != CONF_TOP)) {
+			if (end.kind == CONF_END)
+				fail(p, &opened, STR("this block has no closing }"));
+			close_block(p, block, &opened);
+			block = CONF_TOP;
+		}
+		if (end.kind == CONF_END)
+			return;
+	}
+}
+
+/* ---- files ------------------------------------------------------------------------------------------- */
+
+static void parse_file(struct parser *p, struct str path, const struct conf_token *at)
+{
+	struct buf b = buf_grow(p->arena->mem, CONF_FILE_MAX + 2);
+	enum err e = world_read_file(p->w, WORLD_ABSOLUTE, path, CONF_FILE_MAX, &b);
+	struct str text = arena_str(p->arena, buf_str(&b));
+	buf_free(&b);
+	if (e != ERR_NONE) {
+		fail_at(p, at ? at->line : 0, at ? at->column : 0,
+			arena_strf(p->arena, "cannot read %.*s: %s", STR_ARG(path), err_name(e)));
+		return;
+	}
+	struct conf_lexer lx = p->lx;
+	struct str file = p->file;
+	p->file = arena_str(p->arena, path);
+	p->lx = (struct conf_lexer){ .rest = text, .line = 1, .column = 1, .arena = p->arena };
+	parse_text(p);
+	p->lx = lx;
+	p->file = file;
+}
+
+struct names {
+	struct arena *arena;
+	struct str v[512];
+	size_t n;
+	struct str prefix, suffix;
+};
+
+/* Keeps names that match prefix*suffix, sorted. */
+static enum err keep_name(void *arg, struct str name)
+{
+	struct names *m = arg;
+	if (name.n < m->prefix.n + m->suffix.n || !str_starts(name, m->prefix) || !str_ends(name, m->suffix) ||
+	    name.p[0] == '.')
+		return ERR_NONE;
+	if (m->n == sizeof m->v / sizeof m->v[0])
+		return ERR_LIMIT;
+	size_t i = m->n++;
+	for (; i > 0 && str_cmp(name, m->v[i - 1]) < 0; i--)
+		m->v[i] = m->v[i - 1];
+	m->v[i] = arena_str(m->arena, name);
+	return arena_err(m->arena);
+}
+
+static void include_pattern(struct parser *p, struct str dir, struct str pattern, const struct conf_token *at)
+{
+	int fd;
+	struct names *m = arena_alloc(p->arena, sizeof *m);
+	size_t star = str_find(pattern, '*');
+	enum err e = m ? world_open(p->w, WORLD_ABSOLUTE, dir, WORLD_READ | WORLD_DIR, 0, &fd) : ERR_NO_MEMORY;
+	if (e == ERR_NONE) {
+		m->arena = p->arena;
+		m->prefix = str_sub(pattern, 0, star);
+		m->suffix = str_sub(pattern, star + 1, pattern.n);
+		e = world_list(p->w, fd, keep_name, m);
+		world_close(p->w, fd);
+	}
+	if (e == ERR_NOT_FOUND)
+		return; /* an empty conf.d need not exist */
+	if (e != ERR_NONE) {
+		fail(p, at, arena_strf(p->arena, "cannot list %.*s: %s", STR_ARG(dir), err_name(e)));
+		return;
+	}
+	for (size_t i = 0; i < m->n; i++)
+		parse_file(p, arena_strf(p->arena, "%.*s/%.*s", STR_ARG(dir), STR_ARG(m->v[i])), at);
+}
+
+static void include(struct parser *p, enum conf_block block)
+{
+	struct conf_token at = p->words[0];
+	if (block != CONF_TOP || p->words_n != 2 || !p->w) {
+		fail(p, &at, STR("include takes one file name and stands outside blocks"));
+		return;
+	}
+	if (p->depth == CONF_INCLUDE_DEPTH) {
+		fail(p, &at, STR("includes nest too deeply: does a file include itself?"));
+		return;
+	}
+	struct str path = p->words[1].text;
+	if (path.n == 0 || path.p[0] != '/') {
+		struct str here = str_sub(p->file, 0, str_rfind(p->file, '/'));
+		path = arena_strf(p->arena, "%.*s/%.*s", STR_ARG(here), STR_ARG(path));
+	}
+	p->depth++;
+	size_t slash = str_rfind(path, '/');
+	struct str last = str_sub(path, slash + 1, path.n);
+	if (str_find(last, '*') < last.n)
+		include_pattern(p, str_sub(path, 0, slash), last, &at);
+	else
+		parse_file(p, path, &at);
+	p->depth--;
+}
+
+static void check_whole(struct parser *p)
+{
+	struct conf *c = p->conf;
+	if (c->hostname.n == 0)
+		fail_at(p, 0, 0, STR("hostname is missing: write hostname mx.example.org;"));
+	if (c->listeners_n == 0)
+		fail_at(p, 0, 0, STR("nothing to listen on: write listen smtp { address *:25; }"));
+	for (size_t i = 0; i < c->listeners_n; i++)
+		for (size_t k = 0; k < i; k++)
+			if (ip_eq(&c->listeners[i].address, &c->listeners[k].address) &&
+			    c->listeners[i].address.port == c->listeners[k].address.port)
+				fail_at(p, 0, 0, arena_strf(p->arena, "two listen blocks have the same address (port %u)",
+							    c->listeners[i].address.port));
+}
+
+static enum err parser_new(struct world *w, struct arena *arena, struct conf *c, struct conf_errors *errs,
+			   struct parser **p_out)
+{
+	struct parser *p = ARENA_NEW(arena, struct parser);
+	if (!p)
+		return ERR_NO_MEMORY;
+	*c = (struct conf){ 0 };
+	*errs = (struct conf_errors){ 0 };
+	*p = (struct parser){ .w = w, .arena = arena, .conf = c, .errs = errs };
+	for (unsigned block = 0; block < CONF_BLOCKS; block++)
+		if (block != CONF_IN_LISTEN && block != CONF_IN_DOMAIN)
+			set_defaults(p, (enum conf_block)block, c);
+	*p_out = p;
+	return ERR_NONE;
+}
+
+static enum err parser_end(struct parser *p)
+{
+	check_whole(p);
+	TRY(arena_err(p->arena));
+	return p->errs->n ? ERR_SYNTAX : ERR_NONE;
+}
+
+enum err conf_load(struct world *w, struct str path, struct arena *arena, struct conf *conf_out, struct conf_errors *errs)
+{
+	struct parser *p;
+	TRY(parser_new(w, arena, conf_out, errs, &p));
+	p->file = path;
+	parse_file(p, path, NULL);
+	p->file = path;
+	return parser_end(p);
+}
+
+enum err conf_parse(struct str text, struct str file, struct arena *arena, struct conf *conf_out, struct conf_errors *errs)
+{
+	struct parser *p;
+	TRY(parser_new(NULL, arena, conf_out, errs, &p));
+	p->file = file;
+	p->lx = (struct conf_lexer){ .rest = text, .line = 1, .column = 1, .arena = arena };
+	parse_text(p);
+	return parser_end(p);
+}
+
+void conf_errors_add(struct buf *b, const struct conf_errors *errs)
+{
+	for (size_t i = 0; i < errs->n; i++) {
+		const struct conf_error *e = &errs->v[i];
+		buf_add_safe(b, e->file, 1000);
+		if (e->line)
+			buf_addf(b, ":%u:%u", e->line, e->column);
+		buf_add(b, STR(": "));
+		buf_add(b, e->text);
+		buf_add_char(b, '\n');
+	}
+	if (errs->more)
+		buf_addf(b, "… and %zu more\n", errs->more);
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The directives, in the order of the manual. A new one is a line here and a field of struct conf. */
+#include "conf/conf_table.h"
+
+#include "base/log.h"
+
+const char *const conf_block_names[CONF_BLOCKS] = { "", "listen", "domain", "limits", "timeouts", "users" };
+
+#define TOP(field) offsetof(struct conf, field)
+#define LIM(field) offsetof(struct conf, limits.field)
+#define TIM(field) offsetof(struct conf, times.field)
+#define USR(field) offsetof(struct conf, users.field)
+#define DOM(field) offsetof(struct conf_domain, field)
+#define LIS(field) offsetof(struct conf_listener, field)
+
+const struct conf_directive conf_directives[] = {
+	{ CONF_TOP, "hostname", CONF_NAME, TOP(hostname), NULL, 0, 0,
+	  "Our name: in the greeting, after EHLO and in Received. It should resolve to this machine's address and back." },
+	{ CONF_TOP, "directory", CONF_PATH, TOP(run), "", 0, 0,
+	  "Keeps everything under one directory (spool, state, mail, run): for a server of an ordinary user." },
+	{ CONF_TOP, "spool", CONF_PATH, TOP(spool), "/var/spool/godwit", 0, 0, "Where mail waits. It must be on a disk that keeps what it syncs." },
+	{ CONF_TOP, "state", CONF_PATH, TOP(state), "/var/lib/godwit", 0, 0, "Accounts and history." },
+	{ CONF_TOP, "mail", CONF_PATH, TOP(mail), "/var/mail/godwit", 0, 0, "Root of the mailboxes: DOMAIN/LOCAL-PART/ below it." },
+	{ CONF_TOP, "run", CONF_PATH, TOP(run), "/run/godwit", 0, 0, "The control socket that the command line talks to." },
+	{ CONF_TOP, "log_format", CONF_LOG_FORMAT, TOP(log_format), "text", 0, 0, "How events are written to standard error: text, json or journald." },
+	{ CONF_TOP, "log_level", CONF_LOG_LEVEL, TOP(log_level), "info", 0, 0, "Least level that is logged: debug, info, notice, warning or error." },
+	{ CONF_TOP, "smtpd_processes", CONF_COUNT, TOP(smtpd_processes), "0", 0, 32, "Processes that receive mail; 0: one for each core." },
+	{ CONF_TOP, "deliver", CONF_NOT_BOOL, TOP(hold_all), "yes", 0, 0, "With no, mail is accepted and kept in the queue until this is yes again." },
+	{ CONF_TOP, "reserve_space", CONF_BOOL, TOP(reserve_space), "yes", 0, 0, "Lays out queue segments in advance, which makes each sync cheaper." },
+	{ CONF_TOP, "smtputf8", CONF_BOOL, TOP(smtputf8), "yes", 0, 0, "Offers SMTPUTF8 (RFC 6531): addresses beyond ASCII." },
+	{ CONF_TOP, "relay_from", CONF_NETWORKS, TOP(relay_from), "", 0, 0, "Networks whose clients may send to any domain. Without it nobody may." },
+	{ CONF_TOP, "trusted", CONF_NETWORKS, TOP(trusted), "", 0, 0, "Networks whose clients are not made to wait before the greeting." },
+
+	{ CONF_IN_LISTEN, "address", CONF_LISTEN, LIS(address), NULL, 0, 0, "Addresses with ports: 192.0.2.1:25, [2001:db8::1]:25, or *:25 for all." },
+	{ CONF_IN_LISTEN, "tls", CONF_TLS, LIS(tls), "none", 0, 0, "How TLS starts." },
+
+	{ CONF_IN_DOMAIN, "accounts", CONF_CHOICE, 0, "sqlite", 0, 0, "Where the domain's accounts are: the built-in database." },
+	{ CONF_IN_DOMAIN, "mailbox", CONF_CHOICE, 0, "maildir", 0, 0, "Kind of mailbox." },
+	{ CONF_IN_DOMAIN, "aliases", CONF_PATH, DOM(aliases), "", 0, 0, "File of aliases, a line each: name: target, target. Beside those of `godwit alias`." },
+	{ CONF_IN_DOMAIN, "subaddress", CONF_TEXT, DOM(subaddress), "+", 0, 0, "Characters that begin a detail: user+detail is user (RFC 5233). \"\": none." },
+	{ CONF_IN_DOMAIN, "catch_all", CONF_ADDRESS, DOM(catch_all), "none", 0, 0, "Address that gets mail for unknown local parts." },
+
+	{ CONF_IN_LIMITS, "message_size", CONF_SIZE, LIM(message_bytes), "50M", 65536, 2147483648, "Largest message, announced by SIZE (RFC 1870)." },
+	{ CONF_IN_LIMITS, "recipients", CONF_COUNT, LIM(recipients), "1000", 100, 1000, "Recipients a message; RFC 5321 §4.5.3.1.8 asks for at least 100." },
+	{ CONF_IN_LIMITS, "transactions", CONF_COUNT, LIM(transactions), "100000", 1, 0, "Messages a connection." },
+	{ CONF_IN_LIMITS, "connections", CONF_COUNT, LIM(connections), "10000", 1, 1000000, "Connections at a time, each smtpd process." },
+	{ CONF_IN_LIMITS, "connections_per_client", CONF_COUNT, LIM(connections_client), "100", 1, 1000000, "Connections at a time from one address, each smtpd process; loopback and relay_from are not counted." },
+	{ CONF_IN_LIMITS, "errors", CONF_COUNT, LIM(errors), "20", 1, 1000, "Wrong commands and unknown recipients before a client is cut off with 421." },
+	{ CONF_IN_LIMITS, "junk_commands", CONF_COUNT, LIM(junk_commands), "100", 1, 100000, "Commands without mail between two messages before 421." },
+	{ CONF_IN_LIMITS, "received_lines", CONF_COUNT, LIM(received_lines), "100", 10, 1000, "Received fields from which on a message is taken to loop (RFC 5321 §6.3)." },
+	{ CONF_IN_LIMITS, "session_memory", CONF_SIZE, LIM(session_memory), "4M", 65536, 1073741824, "Memory of one connection, message body aside." },
+	{ CONF_IN_LIMITS, "body_memory", CONF_SIZE, LIM(body_memory), "1M", 65536, 1048576, "Message bytes kept in memory before a file is used." },
+	{ CONF_IN_LIMITS, "queue_free_space", CONF_SIZE, LIM(queue_bytes), "256M", 0, 0, "Free space of the spool's disk below which new mail is put off (452)." },
+	{ CONF_IN_LIMITS, "queue_messages", CONF_SIZE, LIM(queue_messages), "5000000", 1, 0, "Messages in the queue at which new mail is put off (452)." },
+
+	{ CONF_IN_TIMEOUTS, "command", CONF_TIME, TIM(command), "5min", 1000, 0, "Waiting for a command (RFC 5321 §4.5.3.2.7)." },
+	{ CONF_IN_TIMEOUTS, "data_block", CONF_TIME, TIM(data_block), "3min", 1000, 0, "Waiting for the next bytes of a message (§4.5.3.2.5)." },
+	{ CONF_IN_TIMEOUTS, "data_total", CONF_TIME, TIM(data_total), "2h", 1000, 0, "A whole message." },
+	{ CONF_IN_TIMEOUTS, "session", CONF_TIME, TIM(session_total), "24h", 1000, 0, "A whole connection." },
+	{ CONF_IN_TIMEOUTS, "write", CONF_TIME, TIM(write), "3min", 1000, 0, "A client that does not read our replies." },
+	{ CONF_IN_TIMEOUTS, "greet_delay", CONF_TIME, TIM(greet_delay), "1s", 0, 60000, "How long to look whether a stranger talks before our greeting; 0s: not at all." },
+	{ CONF_IN_TIMEOUTS, "retry_first", CONF_TIME, TIM(retry_first), "5min", 1000, 0, "First retry of a delivery that failed for the moment." },
+	{ CONF_IN_TIMEOUTS, "retry_max", CONF_TIME, TIM(retry_max), "4h", 1000, 0, "Longest pause between retries." },
+	{ CONF_IN_TIMEOUTS, "expire", CONF_TIME, TIM(expire), "5d", 60000, 0, "When to give up (RFC 5321 §4.5.4.1: at least 4 to 5 days)." },
+	{ CONF_IN_TIMEOUTS, "history", CONF_TIME, TIM(history_keep), "90d", 60000, 0, "How long `godwit trace` remembers." },
+
+	{ CONF_IN_USERS, "smtpd", CONF_COUNT, USR(uid_smtpd), "901", 1, 65534, "User id of the processes that parse strangers' bytes." },
+	{ CONF_IN_USERS, "queue", CONF_COUNT, USR(uid_queue), "902", 1, 65534, "Owner of the spool." },
+	{ CONF_IN_USERS, "mail", CONF_COUNT, USR(uid_mail), "903", 1, 65534, "Owner of the mailboxes." },
+	{ CONF_IN_USERS, "lookup", CONF_COUNT, USR(uid_lookup), "904", 1, 65534, "Owner of the accounts." },
+	{ CONF_IN_USERS, "control", CONF_COUNT, USR(uid_control), "905", 1, 65534, "Owner of history and control socket." },
+	{ CONF_IN_USERS, "control_group", CONF_COUNT, USR(gid_control), "905", 1, 65534, "Group that may use the command line." },
+};
+const size_t conf_directives_n = sizeof conf_directives / sizeof conf_directives[0];
+
+void conf_manual_add(struct buf *b)
+{
+	buf_add(b, STR("# Directives\n\nMade from the table in `src/conf/conf_table.c` by `godwit check --manual`.\n"));
+	for (unsigned block = 0; block < CONF_BLOCKS; block++) {
+		buf_addf(b, "\n## %s\n\n", block == CONF_TOP ? "At the top" : conf_block_names[block]);
+		buf_add(b, STR("| directive | default | meaning |\n|---|---|---|\n"));
+		for (size_t i = 0; i < conf_directives_n; i++) {
+			const struct conf_directive *d = &conf_directives[i];
+			if (d->block == block)
+				buf_addf(b, "| `%s` | %s%s%s | %s |\n", d->name, d->initial ? "`" : "",
+					 !d->initial ? "must be given" : *d->initial ? d->initial : "(none)",
+					 d->initial ? "`" : "", d->doc);
+		}
+	}
+}

@@ -26,10 +26,10 @@ TYPE_DOCS = {
     "err": "kind of error",
 }
 # keys that each line has anyway; parameters that each function has
-RESERVED = {"time", "level", "process", "event", "session", "msg", "l", "ids", "message", "priority",
-            "syslog_identifier"}
+RESERVED = {"time", "level", "process", "event", "session", "msg", "l", "ids", "message",
+            "priority", "syslog_identifier"}
 MAX_FIELDS = 16
-MAX_TEXT_FIELDS = 8  # each up to 8 KiB when escaped (journald has it twice): fits the buffer of 96 KiB
+MAX_TEXT_FIELDS = 8  # each up to 8 KiB when escaped (journald: twice 4): fits 96 KiB
 ROW = re.compile(r'^([a-z][a-z0-9_]*)\s+([a-z0-9]+)\s+"([^"\\]+)"$')
 
 
@@ -125,8 +125,8 @@ def source(events):
 
 def markdown(events):
     out = ["# Events", "",
-           "Each line of the log is one of these. All of them carry the time, the level, the process,",
-           "and, where they have one, the session (`session`) and the message (`msg`).", ""]
+           "Each line of the log is one of these. All carry the time, the level, the process, and,",
+           "where they have one, the session (`session`) and the message (`msg`).", ""]
     for event in events:
         out += [f"## {event.name}", "", f"*{event.level}.* {event.doc}", ""]
         if event.fields:

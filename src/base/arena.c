@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Arenas of blocks that grow from 512 B to 64 KiB, so that a small session stays small and a large
- * one asks seldom. Under ASan what was not handed out is poisoned, with a gap after each allocation.
+ * one asks seldom. Under ASan what was not handed out is poisoned, with a gap after each
+ * allocation.
  */
 #include "base/arena.h"
 
@@ -20,15 +21,15 @@
 #include <sanitizer/asan_interface.h>
 #define GAP_BYTES 16
 #else
-#define ASAN_POISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#define ASAN_POISON_MEMORY_REGION(p, n)	  ((void)(p), (void)(n))
 #define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
-#define GAP_BYTES 0
+#define GAP_BYTES			  0
 #endif
 
-#define ALIGN_BYTES 16
+#define ALIGN_BYTES	  16
 #define FIRST_BLOCK_BYTES 512
-#define LAST_BLOCK_BYTES 65536
-#define STRF_MAX_BYTES 4096
+#define LAST_BLOCK_BYTES  65536
+#define STRF_MAX_BYTES	  4096
 
 /* The bytes follow the header. */
 struct arena_block {

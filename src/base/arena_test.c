@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* arena: alignment, zeros, growth of the blocks, the bound, the error, and that closing frees all. */
+/* arena: alignment, zeros, growth of the blocks, the bound, the error, and that closing frees all.
+ */
 #include "base/arena.h"
 
 #include "base/test.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The parsers and printers of this layer over any bytes, checked against their own properties rather
- * than for crashes alone.
+ * The parsers and printers of this layer over any bytes, checked against their own properties
+ * rather than for crashes alone.
  */
 #include <stdlib.h>
 

@@ -37,7 +37,7 @@ void buf_clear(struct buf *b)
 }
 
 /* Makes room for n more bytes, n > cap - b->n. */
-static enum err buf_enlarge(struct buf *b, size_t n)
+__attribute__((noinline)) static enum err buf_enlarge(struct buf *b, size_t n)
 {
 	if (!b->mem || n > b->max - b->n)
 		return ERR_LIMIT;
@@ -59,16 +59,22 @@ static enum err buf_enlarge(struct buf *b, size_t n)
 	return ERR_NONE;
 }
 
-char *buf_reserve(struct buf *b, size_t n)
+/* The usual case inline: there is room. */
+static inline char *reserve(struct buf *b, size_t n)
 {
-	if (b->err)
+	if (__builtin_expect(b->err != ERR_NONE, 0))
 		return NULL;
-	if (n > b->cap - b->n || !b->p) {
+	if (__builtin_expect(n > b->cap - b->n || !b->p, 0)) {
 		b->err = buf_enlarge(b, n);
 		if (b->err)
 			return NULL;
 	}
 	return b->p + b->n;
+}
+
+char *buf_reserve(struct buf *b, size_t n)
+{
+	return reserve(b, n);
 }
 
 void buf_commit(struct buf *b, size_t n)
@@ -92,7 +98,7 @@ void buf_add(struct buf *b, struct str s)
 	if (s.n == 0)
 		return;
 
-	char *p = buf_reserve(b, s.n);
+	char *p = reserve(b, s.n);
 
 	if (!p)
 		return;
@@ -102,7 +108,7 @@ void buf_add(struct buf *b, struct str s)
 
 void buf_add_char(struct buf *b, char c)
 {
-	char *p = buf_reserve(b, 1);
+	char *p = reserve(b, 1);
 
 	if (!p)
 		return;
@@ -160,7 +166,8 @@ void buf_addf(struct buf *b, const char *fmt, ...)
 		return;
 	}
 
-	char *p = buf_reserve(b, (size_t)n + 1); /* with room for vsnprintf's NUL, which is not counted */
+	char *p = buf_reserve(
+		b, (size_t)n + 1); /* with room for vsnprintf's NUL, which is not counted */
 
 	if (!p)
 		return;

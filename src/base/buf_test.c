@@ -171,10 +171,14 @@ static void reserve_and_consume(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(fixed_fills_exactly), cmocka_unit_test(error_sticks),
-		cmocka_unit_test(grows_to_its_maximum), cmocka_unit_test(memory_runs_out),
-		cmocka_unit_test(numbers),	       cmocka_unit_test(formats),
-		cmocka_unit_test(safe_text),	       cmocka_unit_test(reserve_and_consume),
+		cmocka_unit_test(fixed_fills_exactly),
+		cmocka_unit_test(error_sticks),
+		cmocka_unit_test(grows_to_its_maximum),
+		cmocka_unit_test(memory_runs_out),
+		cmocka_unit_test(numbers),
+		cmocka_unit_test(formats),
+		cmocka_unit_test(safe_text),
+		cmocka_unit_test(reserve_and_consume),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

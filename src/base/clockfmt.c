@@ -5,9 +5,9 @@
  */
 #include "base/clockfmt.h"
 
-#define DAY_MS INT64_C(86400000)
-#define LAST_MS INT64_C(253402300799999)   /* 9999-12-31T23:59:59.999Z */
-#define ID_EPOCH_MS INT64_C(1577836800000) /* 2020-01-01T00:00:00Z */
+#define DAY_MS	    INT64_C(86400000)
+#define LAST_MS	    INT64_C(253402300799999) /* 9999-12-31T23:59:59.999Z */
+#define ID_EPOCH_MS INT64_C(1577836800000)   /* 2020-01-01T00:00:00Z */
 
 struct civil {
 	unsigned year, month, day; /* month 1..12, day 1..31 */

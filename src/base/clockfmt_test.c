@@ -91,10 +91,16 @@ static void ids_order_by_time(void **state)
 static void bad_ids(void **state)
 {
 	static const struct str rows[] = {
-		STR_NONE,	       STR("000000000000"),   STR("00000000000000"),
+		STR_NONE,
+		STR("000000000000"),
+		STR("00000000000000"),
 		STR("g000000000000"), /* bit 65 */
-		STR("000000000000l"), STR("000000000000i"), STR("000000000000o"),
-		STR("000000000000u"), STR("000000000000-"), STR("000000000000\0"),
+		STR("000000000000l"),
+		STR("000000000000i"),
+		STR("000000000000o"),
+		STR("000000000000u"),
+		STR("000000000000-"),
+		STR("000000000000\0"),
 		STR("00000000000\xc3\xa4"),
 	};
 	uint64_t id = 5;
@@ -109,8 +115,10 @@ static void bad_ids(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(known_dates),	       cmocka_unit_test(against_gmtime),
-		cmocka_unit_test(ids_print_and_parse), cmocka_unit_test(ids_order_by_time),
+		cmocka_unit_test(known_dates),
+		cmocka_unit_test(against_gmtime),
+		cmocka_unit_test(ids_print_and_parse),
+		cmocka_unit_test(ids_order_by_time),
 		cmocka_unit_test(bad_ids),
 	};
 

@@ -18,16 +18,16 @@
  * CRC is linear over xor, so that a table of 256 follows from its entries for single bits.
  * crc_table[k][b] is the CRC of byte b with k zero bytes behind it.
  */
-#define P1(x, a) (x), (x) ^ (a)
-#define P2(x, a, b) P1(x, a), P1((x) ^ (b), a)
-#define P3(x, a, b, c) P2(x, a, b), P2((x) ^ (c), a, b)
-#define P4(x, a, b, c, d) P3(x, a, b, c), P3((x) ^ (d), a, b, c)
-#define P5(x, a, b, c, d, e) P4(x, a, b, c, d), P4((x) ^ (e), a, b, c, d)
-#define P6(x, a, b, c, d, e, f) P5(x, a, b, c, d, e), P5((x) ^ (f), a, b, c, d, e)
+#define P1(x, a)		   (x), (x) ^ (a)
+#define P2(x, a, b)		   P1(x, a), P1((x) ^ (b), a)
+#define P3(x, a, b, c)		   P2(x, a, b), P2((x) ^ (c), a, b)
+#define P4(x, a, b, c, d)	   P3(x, a, b, c), P3((x) ^ (d), a, b, c)
+#define P5(x, a, b, c, d, e)	   P4(x, a, b, c, d), P4((x) ^ (e), a, b, c, d)
+#define P6(x, a, b, c, d, e, f)	   P5(x, a, b, c, d, e), P5((x) ^ (f), a, b, c, d, e)
 #define P7(x, a, b, c, d, e, f, g) P6(x, a, b, c, d, e, f), P6((x) ^ (g), a, b, c, d, e, f)
-#define ROW(a, b, c, d, e, f, g, h)                                                                \
-	{                                                                                          \
-		P7(0, a, b, c, d, e, f, g), P7((h), a, b, c, d, e, f, g)                           \
+#define ROW(a, b, c, d, e, f, g, h)                                      \
+	{                                                                \
+		P7(0, a, b, c, d, e, f, g), P7((h), a, b, c, d, e, f, g) \
 	}
 
 static const uint32_t crc_table[8][256] = {
@@ -56,9 +56,8 @@ static uint32_t crc_by_table(uint32_t crc, const unsigned char *p, size_t n)
 				     (uint32_t)p[3] << 24);
 
 		crc = crc_table[7][lo & 0xff] ^ crc_table[6][lo >> 8 & 0xff] ^
-		      crc_table[5][lo >> 16 & 0xff] ^ crc_table[4][lo >> 24] ^
-		      crc_table[3][p[4]] ^ crc_table[2][p[5]] ^ crc_table[1][p[6]] ^
-		      crc_table[0][p[7]];
+		      crc_table[5][lo >> 16 & 0xff] ^ crc_table[4][lo >> 24] ^ crc_table[3][p[4]] ^
+		      crc_table[2][p[5]] ^ crc_table[1][p[6]] ^ crc_table[0][p[7]];
 	}
 	for (; n > 0; p++, n--)
 		crc = crc >> 8 ^ crc_table[0][(crc ^ *p) & 0xff];
@@ -103,15 +102,16 @@ static bool cpu_has_crc(void)
 /* Not by <arm_acle.h>: it declares them only where the whole file is compiled for CRC. */
 #ifdef __clang__
 #define CRC_TARGET "crc"
-#define CRC_8 __builtin_arm_crc32cb
-#define CRC_64 __builtin_arm_crc32cd
+#define CRC_8	   __builtin_arm_crc32cb
+#define CRC_64	   __builtin_arm_crc32cd
 #else
 #define CRC_TARGET "+crc"
-#define CRC_8 __builtin_aarch64_crc32cb
-#define CRC_64 __builtin_aarch64_crc32cx
+#define CRC_8	   __builtin_aarch64_crc32cb
+#define CRC_64	   __builtin_aarch64_crc32cx
 #endif
 
-__attribute__((target(CRC_TARGET))) static uint32_t crc_by_cpu(uint32_t crc, const unsigned char *p, size_t n)
+__attribute__((target(CRC_TARGET))) static uint32_t crc_by_cpu(uint32_t crc, const unsigned char *p,
+							       size_t n)
 {
 	for (; n >= 8; p += 8, n -= 8) {
 		uint64_t word;

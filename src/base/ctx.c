@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The switch between stacks. The assembly saves what the ABI says a call preserves (integer registers;
- * on aarch64 also d8-d15; nobody here changes the floating-point environment), changes the stack
- * pointer and restores the same from the other stack. It hands over one pointer, the context that
- * was left, because ASan tells the bounds of the stack one comes from only after the switch.
+ * The switch between stacks. The assembly saves what the ABI says a call preserves (integer
+ * registers; on aarch64 also d8-d15; nobody here changes the floating-point environment), changes
+ * the stack pointer and restores the same from the other stack. It hands over one pointer, the
+ * context that was left, because ASan tells the bounds of the stack one comes from only after the
+ * switch.
  *
  * A new stack is laid out as though it had switched away just before ctx_first, with fn and arg in
  * two preserved registers. Its outermost frame has a zero return address, where unwinders stop.
@@ -42,11 +43,11 @@
 #include <valgrind/valgrind.h>
 #else
 #define VALGRIND_STACK_REGISTER(lo, hi) 0
-#define VALGRIND_STACK_DEREGISTER(id) ((void)(id))
+#define VALGRIND_STACK_DEREGISTER(id)	((void)(id))
 #endif
 
 #define STACK_MIN_BYTES 4096
-#define STACK_ALIGN 16
+#define STACK_ALIGN	16
 
 /* CTX_SWAPCONTEXT asks for the portable switch where there is an own one: for its test. */
 #if defined(__x86_64__) && defined(__LP64__) && !defined(CTX_SWAPCONTEXT)
@@ -85,7 +86,7 @@ static void tools_done(struct ctx *c)
 	VALGRIND_STACK_DEREGISTER(c->vg_id);
 }
 
-/* save: where ASan keeps the fake stack of the context being left, NULL when it is left for good. */
+/* save: where ASan keeps the fake stack of the context being left; NULL: left for good. */
 static inline void tools_leave(void **save UNUSED, struct ctx *to UNUSED)
 {
 #ifdef CTX_ASAN
@@ -114,7 +115,7 @@ static inline void tools_arrive(void *saved UNUSED, struct ctx *prev UNUSED)
 
 #ifdef CTX_ASM
 
-/* Saves, stores the stack pointer in *save_sp, goes on at to_sp; returns the other side's `carry`. */
+/* Saves, stores sp in *save_sp, goes on at to_sp; returns the other side's `carry`. */
 struct ctx *ctx_swap(void **save_sp, void *to_sp, struct ctx *carry)
 	__attribute__((visibility("hidden")));
 /* Where a new stack starts; not a C function. */

@@ -193,8 +193,10 @@ static void nests(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(switches),	       cmocka_unit_test(too_small),
-		cmocka_unit_test(stack_is_aligned),    cmocka_unit_test(ring_keeps_registers),
+		cmocka_unit_test(switches),
+		cmocka_unit_test(too_small),
+		cmocka_unit_test(stack_is_aligned),
+		cmocka_unit_test(ring_keeps_registers),
 		cmocka_unit_test(nests),
 	};
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reader with the sticky error, and its writers. What is read may be hostile (a peer's packet, a
- * damaged segment): lengths are compared with what is left, never added to a pointer first.
+ * The reader with the sticky error, and its writers. What is read may be hostile (a peer's packet,
+ * a damaged segment): lengths are compared with what is left, never added to a pointer first.
  */
 #include "base/cursor.h"
 

@@ -101,6 +101,7 @@ _Noreturn void assert_failed(const char *cond, const char *file, int line)
 	char text[512];
 
 	snprintf(text, sizeof text, "%s:%d: assertion failed: %s\n", file, line, cond);
-	fputs(text, stderr); /* allowed here: the last words of a process, when nothing can be trusted */
+	/* allowed here: the last words of a process, when nothing can be trusted */
+	fputs(text, stderr);
 	__builtin_trap();
 }

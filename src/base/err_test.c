@@ -22,12 +22,23 @@ static void errno_maps(void **state)
 		int errnum;
 		enum err err;
 	} rows[] = {
-		{ 0, ERR_NONE },	     { EAGAIN, ERR_BUSY },	{ ENOMEM, ERR_NO_MEMORY },
-		{ ENOSPC, ERR_NO_SPACE },    { EDQUOT, ERR_NO_SPACE },	{ ENOENT, ERR_NOT_FOUND },
-		{ EEXIST, ERR_EXISTS },	     { EACCES, ERR_DENIED },	{ EPIPE, ERR_CLOSED },
-		{ ECONNRESET, ERR_CLOSED },  { ETIMEDOUT, ERR_TIMEOUT }, { EFBIG, ERR_LIMIT },
-		{ ECANCELED, ERR_CANCELLED }, { EIO, ERR_IO },		{ EBADF, ERR_IO },
-		{ -1, ERR_IO },		     { 99999, ERR_IO },
+		{ 0, ERR_NONE },
+		{ EAGAIN, ERR_BUSY },
+		{ ENOMEM, ERR_NO_MEMORY },
+		{ ENOSPC, ERR_NO_SPACE },
+		{ EDQUOT, ERR_NO_SPACE },
+		{ ENOENT, ERR_NOT_FOUND },
+		{ EEXIST, ERR_EXISTS },
+		{ EACCES, ERR_DENIED },
+		{ EPIPE, ERR_CLOSED },
+		{ ECONNRESET, ERR_CLOSED },
+		{ ETIMEDOUT, ERR_TIMEOUT },
+		{ EFBIG, ERR_LIMIT },
+		{ ECANCELED, ERR_CANCELLED },
+		{ EIO, ERR_IO },
+		{ EBADF, ERR_IO },
+		{ -1, ERR_IO },
+		{ 99999, ERR_IO },
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++)

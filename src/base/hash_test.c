@@ -6,7 +6,8 @@
 
 #include "base/test.h"
 
-static const struct sip_key paper_key = { UINT64_C(0x0706050403020100), UINT64_C(0x0f0e0d0c0b0a0908) };
+static const struct sip_key paper_key = { UINT64_C(0x0706050403020100),
+					  UINT64_C(0x0f0e0d0c0b0a0908) };
 
 /* The paper's appendix A, and the first of the reference implementation's vectors. */
 static void siphash_vectors(void **state)
@@ -121,7 +122,8 @@ static void table_step(struct table *t, struct model *m, size_t i, bool put)
 
 	assert_ptr_equal(table_get(t, model_key(m, i)), m->in[i] ? value : NULL);
 	if (put) {
-		assert_int_equal(table_put(t, model_key(m, i), value), m->in[i] ? ERR_EXISTS : ERR_NONE);
+		assert_int_equal(table_put(t, model_key(m, i), value),
+				 m->in[i] ? ERR_EXISTS : ERR_NONE);
 		m->n += !m->in[i];
 	} else {
 		assert_ptr_equal(table_del(t, model_key(m, i)), m->in[i] ? value : NULL);
@@ -144,7 +146,8 @@ static void table_against_an_array(void **state)
 	for (int round = 0; round < 60000; round++) {
 		unsigned puts_of_8 = round / 10000 % 2 ? 2 : 6; /* it fills and drains in turns */
 
-		table_step(&t, &m, test_random(&random) % KEYS, test_random(&random) % 8 < puts_of_8);
+		table_step(&t, &m, test_random(&random) % KEYS,
+			   test_random(&random) % 8 < puts_of_8);
 		if (round % 500 == 0)
 			table_checks(&t, &m);
 	}
@@ -191,7 +194,8 @@ static void table64_against_an_array(void **state)
 
 		assert_ptr_equal(table64_get(&t, i), in[i] ? &values[i] : NULL);
 		if (put)
-			assert_int_equal(table64_put(&t, i, &values[i]), in[i] ? ERR_EXISTS : ERR_NONE);
+			assert_int_equal(table64_put(&t, i, &values[i]),
+					 in[i] ? ERR_EXISTS : ERR_NONE);
 		else
 			assert_ptr_equal(table64_del(&t, i), in[i] ? &values[i] : NULL);
 		n = n + (put && !in[i]) - (!put && in[i]);

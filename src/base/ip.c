@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IP addresses as text and back. The text may be hostile (an address literal, a HELO name, a header):
- * only the exact grammars of RFC 4291 §2.2 and of dotted decimal are taken, nothing that inet_aton()
- * would guess at (octal, hexadecimal, short forms).
+ * IP addresses as text and back. The text may be hostile (an address literal, a HELO name, a
+ * header): only the exact grammars of RFC 4291 §2.2 and of dotted decimal are taken, nothing that
+ * inet_aton() would guess at (octal, hexadecimal, short forms).
  */
 #include "base/ip.h"
 
@@ -182,7 +182,8 @@ enum err ip_parse_port(struct str s, struct ip *ip_out)
 		TRY(ip_parse(host, &ip));
 	} else if (host.n > 0 && !str_eq(host, STR("*"))) {
 		if (str_find(host, ':') < host.n)
-			return ERR_SYNTAX; /* IPv6 needs its brackets: where would the port begin? */
+			return ERR_SYNTAX; /* IPv6 needs its brackets: where would the port begin?
+					    */
 		TRY(ip_parse(host, &ip));
 	}
 	ip.port = (uint16_t)port;

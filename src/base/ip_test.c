@@ -180,10 +180,10 @@ static void loopback(void **state)
 		struct str ip;
 		bool is;
 	} rows[] = {
-		{ STR("127.0.0.1"), true },	     { STR("127.255.0.9"), true },
-		{ STR("128.0.0.1"), false },	     { STR("::1"), true },
-		{ STR("::ffff:127.0.0.1"), true },   { STR("::2"), false },
-		{ STR("7f00::1"), false },	     { STR("0.0.0.0"), false },
+		{ STR("127.0.0.1"), true },	   { STR("127.255.0.9"), true },
+		{ STR("128.0.0.1"), false },	   { STR("::1"), true },
+		{ STR("::ffff:127.0.0.1"), true }, { STR("::2"), false },
+		{ STR("7f00::1"), false },	   { STR("0.0.0.0"), false },
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes events. Runs in every process; the text fields are hostile bytes, the keys and names are ours.
- * An event is composed in `line` and appended to `pending` when it is whole, so that what is cut or
- * dropped is always whole events.
- * Sources: RFC 8259 §7 (JSON strings); systemd.io/JOURNAL_NATIVE_PROTOCOL.
+ * Writes events. Runs in every process; the text fields are hostile bytes, the keys and names are
+ * ours. An event is composed in `line` and appended to `pending` when it is whole, so that what is
+ * cut or dropped is always whole events. Sources: RFC 8259 §7 (JSON strings);
+ * systemd.io/JOURNAL_NATIVE_PROTOCOL.
  */
 #include "base/log.h"
 

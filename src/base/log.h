@@ -8,8 +8,8 @@
  *   json      one object a line, pure ASCII: other characters are \uXXXX, malformed UTF-8 is \ufffd
  *   journald  one datagram of sd_journal's native protocol: KEY=value lines; MESSAGE is the text
  *             form; values are escaped as in the text form, so that none has a line feed
- * No byte outside 0x20..0x7e of a field's value reaches the sink (H107), in any format. A text above
- * LOG_TEXT_MAX_BYTES is cut and ends with "[+N bytes]".
+ * No byte outside 0x20..0x7e of a field's value reaches the sink (H107), in any format. A text
+ * above LOG_TEXT_MAX_BYTES is cut and ends with "[+N bytes]".
  *
  * Emitting only appends to a buffer of 96 KiB, in which the largest event fits that gen_events.py
  * admits; the loop calls log_flush(). When the sink fails, the lines are dropped and counted, and
@@ -21,7 +21,7 @@
 #include "base/buf.h"
 #include "base/ip.h"
 
-#define LOG_PENDING_BYTES 98304
+#define LOG_PENDING_BYTES  98304
 #define LOG_TEXT_MAX_BYTES 1024 /* of one field, before escaping */
 
 enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_JSON, LOG_FORMAT_JOURNALD };
@@ -49,8 +49,8 @@ struct log {
 	struct buf journal_fields; /* its KEY=value lines, journald only */
 	struct buf pending;
 	uint64_t pending_events;
-	uint64_t dropped;	   /* events lost that no log_dropped has told */
-	uint64_t dropped_told;	   /* told by a log_dropped that is still pending */
+	uint64_t dropped;      /* events lost that no log_dropped has told */
+	uint64_t dropped_told; /* told by a log_dropped that is still pending */
 };
 
 /* process outlives the log. ERR_NO_MEMORY. */
@@ -66,8 +66,9 @@ const char *log_level_name(enum log_level level);
 enum err log_level_parse(struct str s, enum log_level *level_out) MUST_CHECK;
 enum err log_format_parse(struct str s, enum log_format *format_out) MUST_CHECK;
 
-/* For the generated functions only. log_begin: false when the level is not wanted; else fields, log_end. */
-bool log_begin(struct log *l, const char *event, enum log_level level, struct log_ids ids) MUST_CHECK;
+/* For the generated functions only. False when the level is not wanted; else fields, log_end(). */
+bool log_begin(struct log *l, const char *event, enum log_level level, struct log_ids ids)
+	MUST_CHECK;
 void log_field_str(struct log *l, const char *key, struct str v);
 void log_field_u64(struct log *l, const char *key, uint64_t v);
 void log_field_i64(struct log *l, const char *key, int64_t v);

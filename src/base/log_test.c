@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * log: the three formats; that no hostile byte gets through any of them (H107); that JSON is JSON; and
- * what happens when the sink fails.
+ * log: the three formats; that no hostile byte gets through any of them (H107); that JSON is JSON;
+ * and what happens when the sink fails.
  */
 #include "base/log.h"
 
@@ -72,10 +72,11 @@ static void text_lines(void **state)
 	log_io_error(&f.log, somebody, STR("open"), ERR_DENIED, STR("a \"b\" \\ c"));
 	log_limit_reached(&f.log, nobody, STR_NONE, 7);
 	assert_int_equal(f.sink.writes, 0);
-	assert_str(flushed(&f),
-		   STR("2026-11-23T18:51:03.123Z error smtpd io_error session=00000000004hm "
-		       "msg=fzzzzzzzzzzzz what=\"open\" error=denied detail=\"a \\\"b\\\" \\x5c c\"\n"
-		       "2026-11-23T18:51:03.123Z warning smtpd limit_reached what=\"\" limit=7\n"));
+	assert_str(
+		flushed(&f),
+		STR("2026-11-23T18:51:03.123Z error smtpd io_error session=00000000004hm "
+		    "msg=fzzzzzzzzzzzz what=\"open\" error=denied detail=\"a \\\"b\\\" \\x5c c\"\n"
+		    "2026-11-23T18:51:03.123Z warning smtpd limit_reached what=\"\" limit=7\n"));
 	assert_int_equal(f.sink.writes, 1);
 	log_flush(&f.log);
 	assert_int_equal(f.sink.writes, 1);
@@ -90,8 +91,10 @@ static void json_lines(void **state)
 	log_io_error(&f.log, somebody, STR("open"), ERR_DENIED,
 		     STR("\"\\/\x01\x7f\xc3\xa4\xff\xf0\x9f\x98\x80\xed\xa0\x80"));
 	assert_str(flushed(&f),
-		   STR("{\"time\":\"2026-11-23T18:51:03.123Z\",\"level\":\"error\",\"process\":\"smtpd\","
-		       "\"event\":\"io_error\",\"session\":\"00000000004hm\",\"msg\":\"fzzzzzzzzzzzz\","
+		   STR("{\"time\":\"2026-11-23T18:51:03.123Z\",\"level\":\"error\",\"process\":"
+		       "\"smtpd\","
+		       "\"event\":\"io_error\",\"session\":\"00000000004hm\",\"msg\":"
+		       "\"fzzzzzzzzzzzz\","
 		       "\"what\":\"open\",\"error\":\"denied\",\"detail\":\"\\\"\\\\/\\u0001\\u007f"
 		       "\\u00e4\\ufffd\\ud83d\\ude00\\ufffd\\ufffd\\ufffd\"}\n"));
 	close_log(&f);
@@ -161,7 +164,8 @@ static void hostile_bytes(void **state)
 
 			for (size_t i = 0; i < got.n; i++) {
 				lines += got.p[i] == '\n';
-				assert_true(got.p[i] == '\n' || (got.p[i] >= 0x20 && got.p[i] <= 0x7e));
+				assert_true(got.p[i] == '\n' ||
+					    (got.p[i] >= 0x20 && got.p[i] <= 0x7e));
 			}
 			assert_int_equal(lines, format == LOG_FORMAT_JOURNALD ? 7 : 1);
 			assert_int_equal(got.p[got.n - 1], '\n');
@@ -228,7 +232,9 @@ static void json_is_valid(void **state)
 
 			/* half of it from bytes that matter to UTF-8 and JSON */
 			text[i] = r & 1 ? (char)(r >> 8)
-					: "\"\\\xc3\xa4\xf0\x9f\x98\x80\xe2\x82\xac\xed\xa0u"[(r >> 8) % 14];
+					: "\"\\\xc3\xa4\xf0\x9f\x98\x80\xe2\x82\xac\xed\xa0u"[(r >>
+											       8) %
+											      14];
 		}
 		open_log(&f, LOG_FORMAT_JSON, LEVEL_DEBUG);
 		log_config_error(&f.log, nobody, str_of(text, (size_t)round % 65), UINT64_MAX,
@@ -319,7 +325,8 @@ static void failing_sink(void **state)
 		for (int i = 0; i < 3; i++)
 			log_process_stop(&f.log, nobody, STR("lost"));
 		assert_str(flushed(&f), STR(""));
-		f.sink.fail = 2; /* the log_dropped is lost as well, and what it told is not forgotten */
+		f.sink.fail =
+			2; /* the log_dropped is lost as well, and what it told is not forgotten */
 		log_process_stop(&f.log, nobody, STR("lost"));
 		log_flush(&f.log);
 		f.sink.fail = 0;
@@ -359,9 +366,9 @@ static void no_memory(void **state)
 	struct mem *m = mem_new(1000);
 	struct log l;
 
-	assert_int_equal(log_init(&l, m, (struct log_sink){ 0 }, LOG_FORMAT_TEXT, LEVEL_INFO,
-				  STR("x")),
-			 ERR_NO_MEMORY);
+	assert_int_equal(
+		log_init(&l, m, (struct log_sink){ 0 }, LOG_FORMAT_TEXT, LEVEL_INFO, STR("x")),
+		ERR_NO_MEMORY);
 	mem_destroy(m);
 }
 
@@ -389,12 +396,18 @@ static void table_is_documented(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(text_lines),	     cmocka_unit_test(json_lines),
-		cmocka_unit_test(journald_datagrams), cmocka_unit_test(every_type),
-		cmocka_unit_test(hostile_bytes),     cmocka_unit_test(json_is_valid),
-		cmocka_unit_test(long_texts_are_cut), cmocka_unit_test(largest_event_fits),
-		cmocka_unit_test(levels),	     cmocka_unit_test(failing_sink),
-		cmocka_unit_test(full_buffer),	     cmocka_unit_test(no_memory),
+		cmocka_unit_test(text_lines),
+		cmocka_unit_test(json_lines),
+		cmocka_unit_test(journald_datagrams),
+		cmocka_unit_test(every_type),
+		cmocka_unit_test(hostile_bytes),
+		cmocka_unit_test(json_is_valid),
+		cmocka_unit_test(long_texts_are_cut),
+		cmocka_unit_test(largest_event_fits),
+		cmocka_unit_test(levels),
+		cmocka_unit_test(failing_sink),
+		cmocka_unit_test(full_buffer),
+		cmocka_unit_test(no_memory),
 		cmocka_unit_test(table_is_documented),
 	};
 

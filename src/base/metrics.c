@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The registry: a list of families (one name, type and help), each a list of samples (one label set).
- * Only our own code registers; nothing here is hostile but label values, which metrics_label() escapes.
+ * The registry: a list of families (one name, type and help), each a list of samples (one label
+ * set). Only our own code registers; nothing here is hostile but label values, which
+ * metrics_label() escapes.
  */
 #include "base/metrics.h"
 
@@ -87,7 +88,8 @@ static struct family *family_find(struct metrics *m, struct str name)
 	return NULL;
 }
 
-static struct family *family_get(struct metrics *m, enum kind kind, struct str name, struct str help)
+static struct family *family_get(struct metrics *m, enum kind kind, struct str name,
+				 struct str help)
 {
 	struct family *f = family_find(m, name);
 

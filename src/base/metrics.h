@@ -6,9 +6,9 @@
  * Registering never gives NULL: when it fails (no memory, too many) the handle is one that nobody
  * prints, and metrics_err() says so, once, at the end of the registrations.
  *
- * Names and help are our own; `labels` is text like `verb="mail",class="2"`, made with metrics_label()
- * where a value is not ours, and {NULL,0} for none. The same name and labels give the same handle.
- * Source: Prometheus, text-based exposition format 0.0.4.
+ * Names and help are our own; `labels` is text like `verb="mail",class="2"`, made with
+ * metrics_label() where a value is not ours, and {NULL,0} for none. The same name and labels give
+ * the same handle. Source: Prometheus, text-based exposition format 0.0.4.
  */
 #ifndef BASE_METRICS_H
 #define BASE_METRICS_H

@@ -14,9 +14,11 @@ static void prints(void **state)
 {
 	struct mem *mem = mem_new(0);
 	struct metrics *m = metrics_new(mem, STR("process=\"smtpd\""));
-	struct counter *ok = metrics_counter(m, "replies_total", STR("class=\"2\""), "Replies sent.");
+	struct counter *ok =
+		metrics_counter(m, "replies_total", STR("class=\"2\""), "Replies sent.");
 	struct gauge *open = metrics_gauge(m, "sessions", STR_NONE, "Now\nopen.");
-	struct counter *bad = metrics_counter(m, "replies_total", STR("class=\"5\""), "Replies sent.");
+	struct counter *bad =
+		metrics_counter(m, "replies_total", STR("class=\"5\""), "Replies sent.");
 	struct histogram *h = metrics_histogram(m, "took_seconds", STR_NONE, "Time.", &seconds);
 	struct buf b = buf_grow(mem, 10000);
 
@@ -79,7 +81,8 @@ static void memory_fails(void **state)
 				snprintf(name, sizeof name, "n%d", i);
 				counter_add(metrics_counter(m, name, STR_NONE, "help"), 1);
 				name[0] = 'h';
-				histogram_add(metrics_histogram(m, name, STR_NONE, "", &seconds), 1);
+				histogram_add(metrics_histogram(m, name, STR_NONE, "", &seconds),
+					      1);
 			}
 			if (metrics_err(m) == ERR_NONE) {
 				metrics_free(m);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Views of bytes. Every input may be hostile; nothing here reads outside its view, and an empty view
- * may have a NULL pointer (hence the tests of n before each mem*() call).
+ * Views of bytes. Every input may be hostile; nothing here reads outside its view, and an empty
+ * view may have a NULL pointer (hence the tests of n before each mem*() call).
  */
 #include "base/str.h"
 
@@ -123,7 +123,8 @@ enum err str_to_u64(struct str s, uint64_t max, uint64_t *value_out)
 		return ERR_SYNTAX;
 	for (size_t i = 0; i < s.n; i++) {
 		if (!ascii_is_digit(s.p[i]))
-			return ERR_SYNTAX; /* takes precedence over a limit that was passed before */
+			return ERR_SYNTAX; /* takes precedence over a limit that was passed before
+					    */
 		over = over || __builtin_mul_overflow(v, 10, &v) ||
 		       __builtin_add_overflow(v, (uint64_t)(s.p[i] - '0'), &v);
 	}

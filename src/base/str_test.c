@@ -159,29 +159,37 @@ static void utf8(void **state)
 		{ STR("\xef\xbf\xbf"), true },
 		{ STR("\xf0\x90\x80\x80"), true },
 		{ STR("\xf4\x8f\xbf\xbf"), true },
-		{ STR("12345678\xc3\xa4" "1234567\xe2\x82\xac"), true },
-		{ STR("\x80"), false },			/* a tail alone */
-		{ STR("\xbf" "12345678"), false },
-		{ STR("\xc0\x80"), false },		/* overlong NUL */
-		{ STR("\xc0\xaf"), false },		/* overlong '/' */
+		{ STR("12345678\xc3\xa4"
+		      "1234567\xe2\x82\xac"),
+		  true },
+		{ STR("\x80"), false }, /* a tail alone */
+		{ STR("\xbf"
+		      "12345678"),
+		  false },
+		{ STR("\xc0\x80"), false }, /* overlong NUL */
+		{ STR("\xc0\xaf"), false }, /* overlong '/' */
 		{ STR("\xc1\xbf"), false },
 		{ STR("\xe0\x80\xaf"), false },
 		{ STR("\xe0\x9f\xbf"), false },
 		{ STR("\xf0\x80\x80\xaf"), false },
 		{ STR("\xf0\x8f\xbf\xbf"), false },
-		{ STR("\xed\xa0\x80"), false },		/* surrogates */
+		{ STR("\xed\xa0\x80"), false }, /* surrogates */
 		{ STR("\xed\xbf\xbf"), false },
-		{ STR("\xf4\x90\x80\x80"), false },	/* above U+10FFFF */
+		{ STR("\xf4\x90\x80\x80"), false }, /* above U+10FFFF */
 		{ STR("\xf5\x80\x80\x80"), false },
-		{ STR("\xf8\x88\x80\x80\x80"), false },	/* five bytes */
+		{ STR("\xf8\x88\x80\x80\x80"), false }, /* five bytes */
 		{ STR("\xfe"), false },
 		{ STR("\xff"), false },
-		{ STR("\xc3"), false },			/* cut short */
+		{ STR("\xc3"), false }, /* cut short */
 		{ STR("\xe2\x82"), false },
 		{ STR("\xf0\x9f\x98"), false },
-		{ STR("\xe2\x82" "a"), false },
+		{ STR("\xe2\x82"
+		      "a"),
+		  false },
 		{ STR("\xc3\xc3\xa4"), false },
-		{ STR("1234567\xc3" "2"), false },
+		{ STR("1234567\xc3"
+		      "2"),
+		  false },
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++)
@@ -236,10 +244,14 @@ static void reads_only_its_view(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(compares), cmocka_unit_test(starts_and_ends),
-		cmocka_unit_test(finds),    cmocka_unit_test(cuts),
-		cmocka_unit_test(numbers),  cmocka_unit_test(classes),
-		cmocka_unit_test(utf8),	    cmocka_unit_test(utf8_all),
+		cmocka_unit_test(compares),
+		cmocka_unit_test(starts_and_ends),
+		cmocka_unit_test(finds),
+		cmocka_unit_test(cuts),
+		cmocka_unit_test(numbers),
+		cmocka_unit_test(classes),
+		cmocka_unit_test(utf8),
+		cmocka_unit_test(utf8_all),
 		cmocka_unit_test(reads_only_its_view),
 	};
 

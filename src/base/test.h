@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What unit tests share: cmocka with what it needs before it, and a generator of random numbers whose
- * every run is the same.
+ * What unit tests share: cmocka with what it needs before it, and a generator of random numbers
+ * whose every run is the same.
  */
 #ifndef BASE_TEST_H
 #define BASE_TEST_H
@@ -18,12 +18,12 @@
 
 #define COUNT(table) (sizeof(table) / sizeof(table)[0])
 
-#define assert_str(actual, expected)                                                               \
-	do {                                                                                       \
-		struct str actual_ = (actual), expected_ = (expected);                             \
-		assert_int_equal(actual_.n, expected_.n);                                          \
-		if (expected_.n)                                                                   \
-			assert_memory_equal(actual_.p, expected_.p, expected_.n);                  \
+#define assert_str(actual, expected)                                              \
+	do {                                                                      \
+		struct str actual_ = (actual), expected_ = (expected);            \
+		assert_int_equal(actual_.n, expected_.n);                         \
+		if (expected_.n)                                                  \
+			assert_memory_equal(actual_.p, expected_.p, expected_.n); \
 	} while (0)
 
 /* xorshift64*; the state is any number but 0. */

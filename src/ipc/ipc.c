@@ -480,6 +480,11 @@ bool ipc_is_open(const struct ipc *ch)
 	return ch->open && !ch->writer_gone;
 }
 
+bool ipc_is_sent(const struct ipc *ch)
+{
+	return ch->backlog_bytes == 0;
+}
+
 uint8_t ipc_peer_role(const struct ipc *ch)
 {
 	return ch->cfg.peer_role;

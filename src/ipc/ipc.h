@@ -68,6 +68,8 @@ enum err ipc_open(const struct ipc_config *cfg, struct ipc **ch_out) MUST_CHECK;
 /* Sends what is queued if it can be sent at once, then closes. Pending calls fail with ERR_CLOSED. */
 void ipc_close(struct ipc *ch);
 bool ipc_is_open(const struct ipc *ch);
+/* Nothing waits to be sent: descriptors that were handed over may be closed. */
+bool ipc_is_sent(const struct ipc *ch);
 uint8_t ipc_peer_role(const struct ipc *ch);
 uint16_t ipc_peer_index(const struct ipc *ch);
 size_t ipc_outstanding(const struct ipc *ch);

@@ -148,7 +148,12 @@ static YIELDS enum err on_start(void *self, struct ipc *from UNUSED, const struc
 	if (!p->configured || p->started)
 		return ERR_SYNTAX;
 	struct world_jail jail = { .role = role_name(p->ops->role) };
-	enum err e = p->ops->start(p, p->self, &jail);
+	unsigned uid = 0, gid = 0;
+	if (p->ops->user)
+		p->ops->user(&p->conf, &uid, &gid);
+	enum err e = world_change_user(p->w, uid, gid);
+	if (e == ERR_NONE)
+		e = p->ops->start(p, p->self, &jail);
 	if (e == ERR_NONE)
 		e = metrics_err(p->metrics);
 	if (e == ERR_NONE)

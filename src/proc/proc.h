@@ -24,6 +24,8 @@ struct proc_ops {
 	size_t state_bytes;
 	const struct ipc_handlers *handlers; /* self is `self` */
 	size_t call_arena_max;		     /* bytes that one served call may use */
+	/* Who the process is when started as root, from before start(); NULL: whoever the jail says. */
+	void (*user)(const struct conf *c, unsigned *uid_out, unsigned *gid_out);
 	/*
 	 * Opens files and sets up state; configuration and channels are there. Fills in *jail_out
 	 * (strings in p->arena). Runs before the jail is entered.

@@ -274,6 +274,13 @@ enum err world_stat(struct world *w UNUSED, int fd, struct world_stat *st_out)
 	return ERR_NONE;
 }
 
+enum err world_set_owner(struct world *w UNUSED, int fd, unsigned uid, unsigned gid, unsigned mode)
+{
+	if (geteuid() == 0 && fchown(fd, uid, gid) != 0)
+		return errno_err();
+	return done(fchmod(fd, mode));
+}
+
 enum err world_list(struct world *w UNUSED, int dirfd, enum err (*each)(void *arg, struct str name), void *arg)
 {
 	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -113,12 +113,12 @@ static enum err change_root_directory(const struct world_jail *j)
 	return ERR_NONE;
 }
 
-static enum err change_user(const struct world_jail *j)
+enum err world_change_user(struct world *w UNUSED, unsigned uid, unsigned gid)
 {
-	if (geteuid() != 0 || j->uid == 0)
+	if (geteuid() != 0 || uid == 0)
 		return ERR_NONE;
-	gid_t gid = j->gid ? j->gid : j->uid;
-	if (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(j->uid, j->uid, j->uid) != 0)
+	gid_t group = gid ? gid : uid;
+	if (setgroups(0, NULL) != 0 || setresgid(group, group, group) != 0 || setresuid(uid, uid, uid) != 0)
 		return errno_err();
 	return setuid(0) == 0 ? ERR_DENIED : ERR_NONE;
 }
@@ -219,7 +219,7 @@ static enum err filter_calls(const struct world_jail *j)
 	return r == 0 ? ERR_NONE : err_from_errno(-r);
 }
 
-enum err world_jail_enter(struct world *w UNUSED, const struct world_jail *jail)
+enum err world_jail_enter(struct world *w, const struct world_jail *jail)
 {
 	TRY(set_limits(jail));
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
@@ -227,6 +227,6 @@ enum err world_jail_enter(struct world *w UNUSED, const struct world_jail *jail)
 	if (!(jail->may & WORLD_MAY_SPAWN))
 		TRY(landlock(jail)); /* master's rights are inherited: it must not narrow them */
 	TRY(change_root_directory(jail));
-	TRY(change_user(jail));
+	TRY(world_change_user(w, jail->uid, jail->gid));
 	return filter_calls(jail);
 }

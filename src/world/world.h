@@ -123,6 +123,8 @@ enum err world_rename(struct world *w, int from_dirfd, struct str from, int to_d
 enum err world_unlink(struct world *w, int dirfd, struct str name) MUST_CHECK;	       /* BLOCKING */
 enum err world_mkdir(struct world *w, int dirfd, struct str name, unsigned mode) MUST_CHECK; /* BLOCKING */
 enum err world_stat(struct world *w, int fd, struct world_stat *st_out) MUST_CHECK;
+/* Owner and permission bits of an open file or directory; uid and gid only change when we are root. */
+enum err world_set_owner(struct world *w, int fd, unsigned uid, unsigned gid, unsigned mode) MUST_CHECK;
 /* BLOCKING. Calls each() for every entry but "." and ".."; stops at its first error and returns it. */
 enum err world_list(struct world *w, int dirfd, enum err (*each)(void *arg, struct str name), void *arg) MUST_CHECK;
 enum err world_free_space(struct world *w, int fd, uint64_t *bytes_out, uint64_t *inodes_out) MUST_CHECK;
@@ -182,6 +184,12 @@ enum err world_spawn(struct world *w, const struct world_spawn *spec, int *pid_o
 enum err world_kill(struct world *w, int pid, int hard) MUST_CHECK; /* hard: SIGKILL, else SIGTERM */
 /* A child that ended: its status is 0..255, or 256 + signal. ERR_BUSY: none. */
 enum err world_reap(struct world *w, int *pid_out, int *status_out) MUST_CHECK;
+
+/*
+ * As root: become this user for good, without groups and capabilities. No-op for an ordinary user and
+ * for uid 0. Before files are opened, by processes that own some.
+ */
+enum err world_change_user(struct world *w, unsigned uid, unsigned gid) MUST_CHECK;
 
 /* ---- jail --------------------------------------------------------------------------------- */
 

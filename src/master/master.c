@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Master: see master.h.
+ *
+ * Invariants:
+ *  M1  Between two live children whose roles calls.def pairs there is exactly one channel; when one dies
+ *      and is started again, its peers get new ones.
+ *  M2  Listening sockets belong to master and outlive every smtpd: clients that connect while one is
+ *      started again wait in the kernel.
+ *  M3  Children are stopped in the order in which mail flows, so that nobody calls the dead.
+ */
+#include "master/master.h"
+
+#include "base/events.h"
+#include "conf/conf.h"
+#include "config.h"
+#include "ipc/calls.h"
+
+#define CHILDREN_MAX 48u
+#define CONF_ARENA_MAX ((size_t)64 << 20)
+#define CONF_PIECE 32768u
+#define BACK_OFF_FIRST_NS (100 * 1000000LL)
+#define BACK_OFF_MAX_NS (30 * 1000000000LL)
+#define LIVED_LONG_NS (60 * 1000000000LL)
+#define STOP_ONE_NS (12 * 1000000000LL)
+#define START_ONE_NS (600 * 1000000000LL) /* a huge spool is recovered */
+#define NO_IDS ((struct log_ids){ 0 })
+
+enum child_state { CHILD_NONE, CHILD_STARTING, CHILD_READY, CHILD_STOPPING, CHILD_DEAD };
+static const char *const state_names[] = { "none", "starting", "ready", "stopping", "dead" };
+
+struct child {
+	struct master *m;
+	enum role role;
+	unsigned index;
+	int pid;
+	struct ipc *ch;
+	enum child_state state;
+	unsigned restarts;
+	int64_t started_ns, back_off_ns;
+};
+
+struct master {
+	struct world *w;
+	struct mem *mem;
+	struct loop *loop;
+	struct log log;
+	struct arena arena;
+	struct str conf_path, conf_bytes;
+	struct conf conf;
+	struct scope scope, channels;
+	struct child children[CHILDREN_MAX];
+	size_t children_n;
+	int *sockets; /* by listener and smtpd */
+	struct co_queue signals, died;
+	bool stopping, started;
+	int status;
+	int64_t began_ns;
+};
+
+/* Order of starting; the reverse is not the order of stopping (M3). */
+static const enum role start_order[] = { ROLE_CONTROL, ROLE_LOOKUP, ROLE_LOCAL, ROLE_QUEUE, ROLE_SMTPD };
+static const enum role stop_order[] = { ROLE_SMTPD, ROLE_QUEUE, ROLE_LOCAL, ROLE_LOOKUP, ROLE_CONTROL };
+
+static void failed(struct master *m, const char *what, enum err e, struct str detail)
+{
+	log_server_start_failed(&m->log, NO_IDS, str_z(what), e, detail);
+}
+
+/* ---- what must be there before anybody starts ------------------------------------------------------- */
+
+static enum err make_dir(struct master *m, struct str path, unsigned uid, unsigned gid, unsigned mode)
+{
+	int fd;
+	enum err e = world_mkdir(m->w, WORLD_ABSOLUTE, path, mode);
+	if (e == ERR_NOT_FOUND) { /* parents, readable by all: the walls are further in */
+		struct str parent = str_sub(path, 0, str_rfind(path, '/'));
+		e = parent.n ? make_dir(m, parent, 0, 0, 0755) : e;
+		if (e == ERR_NONE)
+			e = world_mkdir(m->w, WORLD_ABSOLUTE, path, mode);
+	}
+	if (e != ERR_NONE && e != ERR_EXISTS)
+		return e;
+	bool ours = e == ERR_NONE;
+	TRY(world_open(m->w, WORLD_ABSOLUTE, path, WORLD_READ | WORLD_DIR, 0, &fd));
+	struct world_stat st;
+	e = world_stat(m->w, fd, &st);
+	if (e == ERR_NONE && world_uid(m->w) == 0 && (ours || st.uid != uid))
+		e = world_set_owner(m->w, fd, uid, gid, mode);
+	if (e == ERR_NONE && ours)
+		e = world_sync(m->w, fd);
+	world_close(m->w, fd);
+	return e;
+}
+
+static enum err make_dirs(struct master *m)
+{
+	const struct conf *c = &m->conf;
+	const struct conf_users *u = &c->users;
+	struct {
+		struct str path;
+		unsigned uid, gid, mode;
+	} dirs[] = {
+		{ c->spool, u->uid_queue, u->uid_queue, 0700 },
+		{ c->state, 0, 0, 0755 },
+		{ arena_strf(&m->arena, "%.*s/accounts", STR_ARG(c->state)), u->uid_lookup, u->uid_lookup, 0700 },
+		{ arena_strf(&m->arena, "%.*s/history", STR_ARG(c->state)), u->uid_control, u->uid_control, 0700 },
+		{ c->mail, u->uid_mail, u->uid_mail, 0711 },
+		{ c->run, u->uid_control, u->gid_control, 0755 },
+	};
+	for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++) {
+		enum err e = make_dir(m, dirs[i].path, dirs[i].uid, dirs[i].gid, dirs[i].mode);
+		if (e != ERR_NONE) {
+			failed(m, "make a directory", e, dirs[i].path);
+			return e;
+		}
+	}
+	return ERR_NONE;
+}
+
+static unsigned smtpd_count(const struct master *m)
+{
+	unsigned n = m->conf.smtpd_processes ? m->conf.smtpd_processes : world_cpus(m->w);
+	return n > 32 ? 32 : n;
+}
+
+/* One socket for each listener and smtpd: SO_REUSEPORT spreads clients evenly (docs/measurements.md §6). */
+static enum err open_listeners(struct master *m)
+{
+	unsigned n = smtpd_count(m);
+	m->sockets = mem_alloc(m->mem, sizeof(int) * n * (m->conf.listeners_n + 1));
+	if (!m->sockets)
+		return ERR_NO_MEMORY;
+	for (size_t l = 0; l < m->conf.listeners_n; l++) {
+		const struct ip *at = &m->conf.listeners[l].address;
+		for (unsigned i = 0; i < n; i++) {
+			enum err e = world_listen(m->w, at, n > 1, &m->sockets[l * n + i]);
+			if (e == ERR_NONE)
+				continue;
+			char text[IP_TEXT_MAX + 16];
+			struct buf b = buf_fixed(text, sizeof text);
+			ip_add_port(&b, at);
+			failed(m, e == ERR_EXISTS ? "listen: the port is taken by another program" :
+				   e == ERR_DENIED ? "listen: ports below 1024 need root" : "listen", e, buf_str(&b));
+			return e;
+		}
+	}
+	return ERR_NONE;
+}
+
+/* ---- children ------------------------------------------------------------------------------------------ */
+
+static enum err dispatch(void *arg, struct ipc_request *rq);
+
+static void channel_closed(void *arg, struct ipc *ch)
+{
+	struct master *m = arg;
+	for (size_t i = 0; i < m->children_n; i++)
+		if (m->children[i].ch == ch)
+			m->children[i].ch = NULL;
+}
+
+static unsigned role_count(const struct master *m, enum role role)
+{
+	return role == ROLE_SMTPD ? smtpd_count(m) : 1;
+}
+
+/* Tells both of a new channel between them (M1). */
+static YIELDS enum err pair_up(struct master *m, struct child *a, struct child *b)
+{
+	int fds[2];
+	TRY(world_pair(m->w, fds));
+	struct proc_peer_in to_a = { (uint8_t)b->role, (uint16_t)b->index, fds[0], (uint16_t)role_count(m, b->role) };
+	struct proc_peer_in to_b = { (uint8_t)a->role, (uint16_t)a->index, fds[1], (uint16_t)role_count(m, a->role) };
+	enum err e = note_proc_peer(a->ch, &to_a);
+	if (e == ERR_NONE)
+		e = note_proc_peer(b->ch, &to_b);
+	/* The notes leave when the writers run; the packets hold the descriptors from then on. */
+	while (e == ERR_NONE && ((a->ch && !ipc_is_sent(a->ch)) || (b->ch && !ipc_is_sent(b->ch))))
+		e = co_yield();
+	world_close(m->w, fds[0]);
+	world_close(m->w, fds[1]);
+	return e;
+}
+
+static YIELDS enum err send_configuration(struct master *m, struct child *c, struct arena *arena)
+{
+	for (size_t at = 0; at < m->conf_bytes.n; at += CONF_PIECE) {
+		struct proc_configure_in in = {
+			.offset = (uint32_t)at,
+			.bytes = str_sub(m->conf_bytes, at, at + CONF_PIECE),
+			.last = at + CONF_PIECE >= m->conf_bytes.n,
+		};
+		struct proc_configure_out out;
+		if (!c->ch)
+			return ERR_CLOSED;
+		TRY(call_proc_configure(c->ch, &in, arena, &out));
+	}
+	return ERR_NONE;
+}
+
+static enum err send_listeners(struct master *m, struct child *c)
+{
+	unsigned n = smtpd_count(m);
+	for (size_t l = 0; c->role == ROLE_SMTPD && l < m->conf.listeners_n; l++) {
+		struct proc_listener_in in = { .socket = m->sockets[l * n + c->index], .listener = (uint16_t)l };
+		if (!c->ch)
+			return ERR_CLOSED;
+		TRY(note_proc_listener(c->ch, &in));
+	}
+	return ERR_NONE;
+}
+
+static YIELDS enum err connect_child(struct master *m, struct child *c)
+{
+	for (size_t i = 0; i < m->children_n; i++) {
+		struct child *other = &m->children[i];
+		if (other == c || !other->ch || !role_pair(c->role, other->role))
+			continue;
+		if (!c->ch)
+			return ERR_CLOSED;
+		TRY(pair_up(m, c, other));
+	}
+	return ERR_NONE;
+}
+
+static enum err spawn_child(struct master *m, struct child *c)
+{
+	int fds[2];
+	TRY(world_pair(m->w, fds));
+	struct world_spawn spec = { .role = str_z(role_name(c->role)), .index = c->index, .master_fd = fds[1] };
+	enum err e = world_spawn(m->w, &spec, &c->pid);
+	world_close(m->w, fds[1]);
+	if (e != ERR_NONE) {
+		world_close(m->w, fds[0]);
+		return e;
+	}
+	c->state = CHILD_STARTING;
+	c->started_ns = world_mono_ns(m->w);
+	struct ipc_config cfg = { .loop = m->loop, .scope = &m->channels, .fd = fds[0], .peer_role = (uint8_t)c->role,
+				  .peer_index = (uint16_t)c->index, .dispatch = dispatch, .self = m,
+				  .arena_max = 65536, .on_closed = channel_closed };
+	return ipc_open(&cfg, &c->ch);
+}
+
+/* Starts one child and waits until it is ready. */
+static YIELDS enum err start_child(struct master *m, struct child *c)
+{
+	struct arena ARENA_SCOPED arena = arena_make(m->mem, 65536);
+	int64_t before = co_set_deadline(world_mono_ns(m->w) + START_ONE_NS);
+	struct proc_start_out out;
+	enum err e = spawn_child(m, c);
+	if (e == ERR_NONE)
+		e = send_configuration(m, c, &arena);
+	if (e == ERR_NONE)
+		e = send_listeners(m, c);
+	if (e == ERR_NONE)
+		e = connect_child(m, c);
+	if (e == ERR_NONE)
+		e = c->ch ? call_proc_start(c->ch, &(struct proc_start_in){ 0 }, &arena, &out) : ERR_CLOSED;
+	co_set_deadline(before);
+	if (e == ERR_NONE && c->state == CHILD_STARTING)
+		c->state = CHILD_READY;
+	return e;
+}
+
+static void restart(void *arg);
+
+static void child_died(struct master *m, struct child *c, int status)
+{
+	char text[32];
+	struct buf b = buf_fixed(text, sizeof text);
+	buf_add(&b, status >= 256 ? STR("signal ") : STR("status "));
+	buf_add_u64(&b, (uint64_t)(status >= 256 ? status - 256 : status));
+	if (!m->stopping)
+		log_process_exit(&m->log, NO_IDS, str_z(role_name(c->role)), (uint64_t)c->pid, buf_str(&b));
+	bool lived_long = world_mono_ns(m->w) - c->started_ns > LIVED_LONG_NS;
+	c->state = CHILD_DEAD;
+	c->pid = 0;
+	if (c->ch)
+		ipc_close(c->ch);
+	c->ch = NULL;
+	c->back_off_ns = lived_long || !c->back_off_ns ? BACK_OFF_FIRST_NS : c->back_off_ns * 2;
+	if (c->back_off_ns > BACK_OFF_MAX_NS)
+		c->back_off_ns = BACK_OFF_MAX_NS;
+	co_wake_all(&m->died);
+	if (m->stopping || !m->started)
+		return;
+	log_process_restart(&m->log, NO_IDS, str_z(role_name(c->role)), (uint64_t)(c->back_off_ns / 1000000));
+	if (scope_spawn(&m->scope, "restart", CO_STACK_SMALL, restart, c) != ERR_NONE)
+		m->stopping = true; /* not even memory for that: an orderly end, and the service manager's turn */
+}
+
+/* coroutine */
+static void restart(void *arg)
+{
+	struct child *c = arg;
+	struct master *m = c->m;
+	if (co_sleep_until(world_mono_ns(m->w) + c->back_off_ns) != ERR_NONE || m->stopping)
+		return;
+	c->restarts++;
+	enum err e = start_child(m, c);
+	if (e == ERR_NONE || m->stopping)
+		return;
+	failed(m, "start a process again", e, str_z(role_name(c->role)));
+	if (c->pid > 0) {
+		if (world_kill(m->w, c->pid, 1) != ERR_NONE)
+			c->pid = 0; /* it is gone already; its end is being told */
+	} else {
+		child_died(m, c, 71);
+	}
+}
+
+static void reap_children(struct master *m)
+{
+	int pid, status;
+	while (world_reap(m->w, &pid, &status) == ERR_NONE)
+		for (size_t i = 0; i < m->children_n; i++)
+			if (m->children[i].pid == pid)
+				child_died(m, &m->children[i], status);
+}
+
+/* ---- calls from control ------------------------------------------------------------------------------------ */
+
+static enum err on_stop(void *self, struct ipc *from UNUSED, const struct master_stop_in *in UNUSED,
+			struct arena *arena UNUSED, struct master_stop_out *out UNUSED)
+{
+	struct master *m = self;
+	m->stopping = true;
+	co_wake_all(&m->died);
+	return ERR_NONE;
+}
+
+static enum err on_status(void *self, struct ipc *from UNUSED, const struct master_status_in *in UNUSED,
+			  struct arena *arena, struct master_status_out *out)
+{
+	struct master *m = self;
+	out->version = STR(GODWIT_VERSION);
+	out->processes = ARENA_ARRAY(arena, struct proc_status, m->children_n);
+	if (!out->processes)
+		return arena_err(arena);
+	for (size_t i = 0; i < m->children_n; i++) {
+		const struct child *c = &m->children[i];
+		out->processes[out->processes_n++] = (struct proc_status){
+			.role = (uint8_t)c->role, .index = (uint16_t)c->index, .pid = (uint32_t)c->pid,
+			.state = str_z(state_names[c->state]), .restarts = c->restarts,
+			.uptime_ms = (uint64_t)((world_mono_ns(m->w) - c->started_ns) / 1000000),
+		};
+	}
+	return ERR_NONE;
+}
+
+static enum err on_metrics(void *self, struct ipc *from UNUSED, const struct proc_metrics_in *in UNUSED,
+			   struct arena *arena, struct proc_metrics_out *out)
+{
+	struct master *m = self;
+	struct buf b = buf_grow(m->mem, 60000);
+	for (size_t i = 0; i < m->children_n; i++)
+		buf_addf(&b, "godwit_process_restarts_total{role=\"%s\",index=\"%u\"} %u\n",
+			 role_name(m->children[i].role), m->children[i].index, m->children[i].restarts);
+	out->text = arena_str(arena, buf_str(&b));
+	buf_free(&b);
+	return arena_err(arena);
+}
+
+static const struct ipc_handlers handlers = {
+	.master_stop = on_stop, .master_status = on_status, .proc_metrics = on_metrics
+};
+
+static enum err dispatch(void *arg, struct ipc_request *rq)
+{
+	return ipc_serve(&handlers, ROLE_MASTER, arg, rq);
+}
+
+/* ---- first to last ------------------------------------------------------------------------------------------- */
+
+static void list_children(struct master *m)
+{
+	for (size_t r = 0; r < sizeof start_order / sizeof start_order[0]; r++)
+		for (unsigned i = 0; i < role_count(m, start_order[r]); i++)
+			m->children[m->children_n++] = (struct child){ .m = m, .role = start_order[r], .index = i };
+}
+
+static YIELDS enum err start_all(struct master *m)
+{
+	TRY(make_dirs(m));
+	TRY(open_listeners(m));
+	TRY(loop_watch_signals(m->loop, &m->signals));
+	list_children(m);
+	for (size_t i = 0; i < m->children_n; i++) {
+		enum err e = start_child(m, &m->children[i]);
+		if (e != ERR_NONE) {
+			failed(m, "start a process", e, str_z(role_name(m->children[i].role)));
+			return e;
+		}
+	}
+	m->started = true;
+	log_server_ready(&m->log, NO_IDS, (uint64_t)((world_mono_ns(m->w) - m->began_ns) / 1000000));
+	return ERR_NONE;
+}
+
+static bool role_is_gone(const struct master *m, enum role role)
+{
+	for (size_t i = 0; i < m->children_n; i++)
+		if (m->children[i].role == role && m->children[i].pid > 0)
+			return false;
+	return true;
+}
+
+static YIELDS void stop_role(struct master *m, enum role role)
+{
+	for (size_t i = 0; i < m->children_n; i++) {
+		struct child *c = &m->children[i];
+		if (c->role != role || c->pid <= 0)
+			continue;
+		c->state = CHILD_STOPPING;
+		if ((!c->ch || note_proc_stop(c->ch, &(struct proc_stop_in){ 0 }) != ERR_NONE) &&
+		    world_kill(m->w, c->pid, 0) != ERR_NONE)
+			c->pid = 0;
+	}
+	int64_t before = co_set_deadline(world_mono_ns(m->w) + STOP_ONE_NS);
+	while (!role_is_gone(m, role))
+		if (co_wait(&m->died) != ERR_NONE)
+			break;
+	co_set_deadline(before);
+	for (size_t i = 0; i < m->children_n; i++)
+		if (m->children[i].role == role && m->children[i].pid > 0 && world_kill(m->w, m->children[i].pid, 1) != ERR_NONE)
+			m->children[i].pid = 0;
+}
+
+/* coroutine */
+static void reaper(void *arg)
+{
+	struct master *m = arg;
+	for (;;) {
+		enum world_signal sig;
+		while ((sig = world_next_signal(m->w)) != WORLD_SIG_NONE) {
+			if (sig == WORLD_SIG_CHILD)
+				reap_children(m);
+			else if (sig == WORLD_SIG_RELOAD)
+				log_reload_unsupported(&m->log, NO_IDS);
+			else
+				m->stopping = true;
+			if (m->stopping)
+				co_wake_all(&m->died);
+		}
+		if (co_wait(&m->signals) != ERR_NONE)
+			return;
+	}
+}
+
+/* coroutine */
+static void run(void *arg)
+{
+	struct master *m = arg;
+	struct scope reaping;
+	scope_open(&m->scope, m->loop, NULL);
+	scope_open(&m->channels, m->loop, NULL);
+	scope_open(&reaping, m->loop, NULL);
+	/* The reaper must hear of children that die while others start. */
+	enum err e = scope_spawn(&reaping, "reaper", CO_STACK_SMALL, reaper, m);
+	if (e == ERR_NONE)
+		e = start_all(m);
+	m->status = e == ERR_NONE ? 0 : 71;
+	while (e == ERR_NONE && !m->stopping)
+		e = co_wait(&m->died);
+	m->stopping = true;
+	scope_close(&m->scope);
+	for (size_t i = 0; i < sizeof stop_order / sizeof stop_order[0]; i++)
+		stop_role(m, stop_order[i]);
+	for (size_t i = 0; i < m->children_n; i++)
+		if (m->children[i].ch)
+			ipc_close(m->children[i].ch);
+	scope_close(&m->channels);
+	scope_close(&reaping);
+	log_process_stop(&m->log, NO_IDS, STR("signal or command"));
+}
+
+static enum err log_write(void *arg, struct str bytes)
+{
+	return world_write(arg, 2, bytes);
+}
+
+static int64_t log_now(void *arg)
+{
+	return world_wall_ms(arg);
+}
+
+static void on_turn(void *arg)
+{
+	struct master *m = arg;
+	log_flush(&m->log);
+}
+
+static enum err load(struct master *m)
+{
+	struct conf_errors *errs = ARENA_NEW(&m->arena, struct conf_errors);
+	if (!errs)
+		return ERR_NO_MEMORY;
+	enum err e = conf_load(m->w, m->conf_path, &m->arena, &m->conf, errs);
+	if (errs->n > 0)
+		for (size_t i = 0; i < errs->n; i++)
+			log_config_error(&m->log, NO_IDS, errs->v[i].file, errs->v[i].line, errs->v[i].text);
+	TRY(e);
+	m->log.format = (enum log_format)m->conf.log_format;
+	m->log.min_level = (enum log_level)m->conf.log_level;
+	struct ipc_writer w = { .b = buf_grow(m->mem, (size_t)16 << 20) };
+	conf_put(&w, &m->conf);
+	m->conf_bytes = arena_str(&m->arena, buf_str(&w.b));
+	e = buf_err(&w.b);
+	buf_free(&w.b);
+	return e == ERR_NONE ? arena_err(&m->arena) : e;
+}
+
+int master_main(struct world *w, struct str conf_path)
+{
+	struct mem *mem = world_mem(w);
+	struct master *m = mem_alloc(mem, sizeof *m);
+	if (!m)
+		return 71;
+	*m = (struct master){ .w = w, .mem = mem, .conf_path = conf_path, .began_ns = world_mono_ns(w) };
+	m->arena = arena_make(mem, CONF_ARENA_MAX);
+	co_queue_init(&m->signals);
+	co_queue_init(&m->died);
+	struct log_sink sink = { log_write, log_now, w };
+	if (log_init(&m->log, mem, sink, LOG_FORMAT_TEXT, LEVEL_INFO, STR("master")) != ERR_NONE)
+		return 71;
+	if (load(m) != ERR_NONE) {
+		log_close(&m->log);
+		return 78; /* EX_CONFIG */
+	}
+	log_process_start(&m->log, NO_IDS, STR(GODWIT_VERSION), (uint64_t)world_pid(w));
+	if (loop_new(w, &m->loop) != ERR_NONE)
+		return 71;
+	loop_on_turn(m->loop, on_turn, m);
+	loop_run(m->loop, run, m);
+	int status = m->status;
+	loop_free(m->loop);
+	log_close(&m->log);
+	mem_free(mem, m->sockets);
+	arena_close(&m->arena);
+	mem_free(mem, m);
+	return status;
+}

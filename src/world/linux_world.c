@@ -96,6 +96,13 @@ void world_clock_refresh(struct world *w)
 	w->wall_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+int64_t world_measure_ns(struct world *w UNUSED)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 void world_random(struct world *w, void *p, size_t n)
 {
 	unsigned char *to = p;

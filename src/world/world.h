@@ -30,6 +30,7 @@ struct mem *world_mem(struct world *w);	      /* the process's memory */
 int64_t world_mono_ns(struct world *w);	      /* cached until the next world_poll() or world_clock_refresh() */
 int64_t world_wall_ms(struct world *w);	      /* cached likewise */
 void world_clock_refresh(struct world *w);
+int64_t world_measure_ns(struct world *w); /* the clock itself; also on helper threads, to time a call */
 void world_random(struct world *w, void *p, size_t n); /* cryptographic; seeded in the simulation */
 int world_pid(struct world *w);
 unsigned world_uid(struct world *w); /* effective user id; 0 = root */

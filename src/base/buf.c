@@ -12,7 +12,7 @@
 
 struct buf buf_fixed(char *p, size_t cap)
 {
-	return (struct buf){ .p = p, .cap = cap, .max = cap };
+	return (struct buf){ .p = p, .cap = p ? cap : 0, .max = p ? cap : 0 };
 }
 
 struct buf buf_grow(struct mem *mem, size_t max)

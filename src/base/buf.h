@@ -17,7 +17,7 @@ struct buf {
 	enum err err;
 };
 
-/* Over `cap` bytes at p, which outlive the buf. */
+/* Over `cap` bytes at p, which outlive the buf. p NULL (an allocation that failed): room for nothing. */
 struct buf buf_fixed(char *p, size_t cap);
 /* Grows by doubling, never beyond max bytes. Allocates nothing before the first append. */
 struct buf buf_grow(struct mem *mem, size_t max);

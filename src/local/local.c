@@ -349,7 +349,7 @@ static void register_metrics(struct local *l)
 	l->batch_sizes = metrics_histogram(m, "godwit_local_batch_size", STR_NONE, "Files a batch.", &sizes);
 }
 
-static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail_out)
+static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail_out) /* yields: indirect */
 {
 	struct local *l = self;
 	l->p = p;
@@ -366,7 +366,7 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	return ERR_NONE;
 }
 
-static YIELDS enum err work(struct proc *p, void *self)
+static YIELDS enum err work(struct proc *p, void *self) /* yields: indirect */
 {
 	return scope_spawn(&p->work, "batcher", CO_STACK_SMALL, batcher, self);
 }

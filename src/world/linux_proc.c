@@ -29,9 +29,10 @@ static enum err program_path(struct str role, char out[PATH_BYTES])
 		return ERR_SYNTAX;
 	self[n > 0 ? n : 0] = '\0';
 	char *slash = strrchr(self, '/');
-	if (slash) {
+	static const char *const beside[] = { "libexec/", "" };
+	for (size_t i = 0; slash && i < 2; i++) {
 		*slash = '\0';
-		int len = snprintf(out, PATH_BYTES, "%s/libexec/%.*s", self, STR_ARG(role));
+		int len = snprintf(out, PATH_BYTES, "%s/%s%.*s", self, beside[i], STR_ARG(role));
 		if (len > 0 && len < PATH_BYTES && access(out, X_OK) == 0)
 			return ERR_NONE;
 	}
@@ -73,6 +74,31 @@ enum err world_spawn(struct world *w UNUSED, const struct world_spawn *spec, int
 		run_child(path, argv, spec->master_fd);
 	*pid_out = pid;
 	return ERR_NONE;
+}
+
+#define EXEC_ARGS_MAX 256
+
+enum err world_exec(struct world *w UNUSED, struct str program, const struct str *args, size_t n)
+{
+	char path[PATH_BYTES];
+	char copies[65536];
+	char *argv[EXEC_ARGS_MAX + 2];
+	size_t used = 0;
+	TRY(program_path(program, path));
+	if (n > EXEC_ARGS_MAX)
+		return ERR_LIMIT;
+	argv[0] = path;
+	for (size_t i = 0; i < n; i++) {
+		if (args[i].n + 1 > sizeof copies - used)
+			return ERR_LIMIT;
+		argv[i + 1] = copies + used;
+		memcpy(argv[i + 1], args[i].p, args[i].n);
+		used += args[i].n;
+		copies[used++] = '\0';
+	}
+	argv[n + 1] = NULL;
+	execv(path, argv);
+	return errno_err();
 }
 
 enum err world_kill(struct world *w UNUSED, int pid, int hard)

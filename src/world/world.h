@@ -182,6 +182,8 @@ struct world_spawn {
 	int master_fd;	  /* becomes WORLD_MASTER_FD; all others but 0–2 are closed */
 };
 enum err world_spawn(struct world *w, const struct world_spawn *spec, int *pid_out) MUST_CHECK;
+/* Becomes another program of ours, found like the others; returns only when that fails. */
+enum err world_exec(struct world *w, struct str program, const struct str *args, size_t n) MUST_CHECK;
 enum err world_kill(struct world *w, int pid, int hard) MUST_CHECK; /* hard: SIGKILL, else SIGTERM */
 /* A child that ended: its status is 0..255, or 256 + signal. ERR_BUSY: none. */
 enum err world_reap(struct world *w, int *pid_out, int *status_out) MUST_CHECK;

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* godwit account|domain|alias add|del|list: through the server, or on the database when none runs. */
+#include "cli/cli.h"
+#include "lookup/lookup.h"
+
+/* The directory at rest, under its owner's user; *d_out NULL: a server runs. */
+static YIELDS enum err open_at_rest(struct cli *c, struct directory **d_out)
+{
+	*d_out = NULL;
+	enum err e = cli_connect(c);
+	if (e != ERR_NOT_FOUND && e != ERR_CLOSED)
+		return e;
+	c->control = NULL;
+	struct str dir = arena_strf(&c->arena, "%.*s/accounts", STR_ARG(c->conf.state));
+	static const char *const missing[] = { "", "/accounts" };
+	for (size_t i = 0; i < 2; i++) {
+		int fd;
+		struct str path = arena_strf(&c->arena, "%.*s%s", STR_ARG(c->conf.state), missing[i]);
+		unsigned uid = i ? c->conf.users.uid_lookup : 0;
+		if (world_mkdir(c->w, WORLD_ABSOLUTE, path, i ? 0700 : 0755) != ERR_NONE)
+			continue; /* it is there, or opening below says why not */
+		TRY(world_open(c->w, WORLD_ABSOLUTE, path, WORLD_READ | WORLD_DIR, 0, &fd));
+		e = world_set_owner(c->w, fd, uid, uid, i ? 0700 : 0755);
+		world_close(c->w, fd);
+		TRY(e);
+	}
+	TRY(world_change_user(c->w, c->conf.users.uid_lookup, 0));
+	return directory_open(c->w, dir, d_out);
+}
+
+static int opening_failed(struct cli *c, enum err e)
+{
+	if (e == ERR_NOT_FOUND || e == ERR_IO || e == ERR_CORRUPT || e == ERR_DENIED)
+		return cli_fail(c, e == ERR_DENIED ? EXIT_PERMISSION : EXIT_IO, "cannot open the accounts in %.*s/accounts: %s",
+				STR_ARG(c->conf.state), err_name(e));
+	return cli_call_failed(c, e);
+}
+
+static YIELDS int change(struct cli *c, struct directory *d, enum directory_kind kind, bool remove, struct str name, struct str targets)
+{
+	struct directory_change_in in = { .kind = kind, .remove = remove, .name = str_sub(name, 0, 320), .targets = targets };
+	struct directory_change_out out = { 0 };
+	enum err e = d ? lookup_change(d, &c->conf, &in, world_wall_ms(c->w), &c->arena, &out) :
+		CLI_CALL(c, CALL_DIRECTORY_CHANGE, directory_change, &in, &out);
+	if (e != ERR_NONE)
+		return d ? opening_failed(c, e) : cli_call_failed(c, e);
+	bool said = str_ends(out.text, STR(" there")) || str_ends(out.text, STR("already"));
+	if (!out.done && !said)
+		return cli_fail(c, EXIT_DATA, "%.*s", STR_ARG(out.text));
+	cli_print_safe(c, out.text);
+	cli_print(c, STR("\n"));
+	return 0;
+}
+
+static YIELDS int change_all(struct cli *c, struct directory *d, enum directory_kind kind, bool remove)
+{
+	if (kind == DIRECTORY_KIND_ALIAS && !remove) {
+		struct buf targets = buf_fixed(arena_alloc(&c->arena, 4000), 4000);
+		for (size_t i = 2; i < c->args_n; i++) {
+			if (targets.n)
+				buf_add_char(&targets, ',');
+			buf_add(&targets, c->args[i]);
+		}
+		if (c->args_n < 3 || buf_err(&targets) != ERR_NONE)
+			return cli_fail(c, EXIT_USAGE, "usage: godwit alias add ADDRESS TARGET… (targets: 4,000 bytes at most)");
+		return change(c, d, kind, false, c->args[1], buf_str(&targets));
+	}
+	int status = 0;
+	for (size_t i = 1; i < c->args_n && status == 0; i++)
+		status = change(c, d, kind, remove, c->args[i], STR(""));
+	return status;
+}
+
+static void print_row(struct cli *c, struct str name, struct str more, bool first)
+{
+	if (c->json) {
+		cli_print(c, first ? STR("") : STR(",\n"));
+		cli_print(c, STR("{\"name\":"));
+		cli_print_json(c, name);
+		cli_print(c, STR(",\"info\":"));
+		cli_print_json(c, more);
+		cli_print(c, STR("}"));
+		return;
+	}
+	cli_print_safe(c, name);
+	if (more.n) {
+		cli_print(c, STR("\t"));
+		cli_print_safe(c, more);
+	}
+	cli_print(c, STR("\n"));
+}
+
+static struct str print_rows(struct cli *c, const struct directory_list_out *out, bool *first)
+{
+	struct str last = STR("");
+	for (size_t i = 0; i < out->accounts_n; i++, *first = false)
+		print_row(c, last = out->accounts[i].address, out->accounts[i].disabled ? STR("disabled") : STR(""), *first);
+	for (size_t i = 0; i < out->aliases_n; i++, *first = false)
+		print_row(c, last = out->aliases[i].address, out->aliases[i].targets, *first);
+	for (size_t i = 0; i < out->domains_n; i++, *first = false) {
+		print_row(c, out->domains[i].name, out->domains[i].from_configuration ? STR("from the configuration") : STR(""), *first);
+		if (!out->domains[i].from_configuration)
+			last = out->domains[i].name;
+	}
+	return last;
+}
+
+static YIELDS int list(struct cli *c, struct directory *d, enum directory_kind kind)
+{
+	struct directory_list_in in = { .kind = kind, .match = c->args_n > 1 ? str_sub(c->args[1], 0, 320) : STR("") };
+	struct directory_list_out out = { .more = true };
+	bool first = true;
+	if (c->json)
+		cli_print(c, STR("["));
+	while (out.more) {
+		out = (struct directory_list_out){ 0 };
+		enum err e = d ? directory_list(d, &in, &c->arena, &out) : CLI_CALL(c, CALL_DIRECTORY_LIST, directory_list, &in, &out);
+		if (e != ERR_NONE)
+			return d ? opening_failed(c, e) : cli_call_failed(c, e);
+		in.after = print_rows(c, &out, &first);
+	}
+	if (c->json)
+		cli_print(c, STR("]\n"));
+	return 0;
+}
+
+static YIELDS int directory_command(struct cli *c, enum directory_kind kind)
+{
+	struct directory *d;
+	struct str what = c->args_n ? c->args[0] : STR("list");
+	bool add = str_eq(what, STR("add")), del = str_eq(what, STR("del"));
+	if ((!add && !del && !str_eq(what, STR("list"))) || ((add || del) && c->args_n < 2))
+		return cli_fail(c, EXIT_USAGE, "usage: godwit %s add|del|list …; see: godwit help", directory_kind_name(kind));
+	enum err e = open_at_rest(c, &d);
+	if (e != ERR_NONE)
+		return opening_failed(c, e);
+	int status = add || del ? change_all(c, d, kind, del) : list(c, d, kind);
+	if (d)
+		directory_close(d);
+	return status;
+}
+
+int cmd_account(struct cli *c)
+{
+	return directory_command(c, DIRECTORY_KIND_ACCOUNT);
+}
+
+int cmd_domain(struct cli *c)
+{
+	return directory_command(c, DIRECTORY_KIND_DOMAIN);
+}
+
+int cmd_alias(struct cli *c)
+{
+	return directory_command(c, DIRECTORY_KIND_ALIAS);
+}

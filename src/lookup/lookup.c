@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Who exists and where mail goes. Runs in the process lookup, which holds the accounts. Its questions
+ * come from smtpd and control, with addresses that strangers wrote (canonical, bounded).
+ */
+#include "lookup/lookup.h"
+
+#include "base/events.h"
+#include "base/hash.h"
+#include "lookup/resolve.h"
+
+#define CALL_ARENA_MAX ((size_t)2 << 20)
+#define ALIAS_FILE_MAX ((size_t)16 << 20)
+#define SMTPDS_MAX 32u
+
+struct lookup {
+	struct proc *p;
+	struct directory *directory;
+	struct arena arena;
+	struct table file_aliases;
+	struct str dir;
+	uint64_t generation;
+	struct counter *questions, *accepted, *refused, *failed;
+};
+
+/* ---- alias files ------------------------------------------------------------------------------------- */
+
+static void bad_line(struct lookup *l, const struct conf_domain *d, unsigned line, const char *text)
+{
+	log_config_error(&l->p->log, (struct log_ids){ 0 }, d->aliases, line, str_z(text));
+}
+
+static struct str full_address(struct lookup *l, struct str s, const struct conf_domain *d)
+{
+	struct str whole = str_find(s, '@') < s.n ? arena_str(&l->arena, s) :
+		arena_strf(&l->arena, "%.*s@%.*s", STR_ARG(s), STR_ARG(d->name));
+	struct buf b = buf_fixed(arena_alloc(&l->arena, whole.n + 1), whole.n + 1);
+	for (size_t i = 0; i < whole.n; i++)
+		buf_add_char(&b, ascii_lower(whole.p[i]));
+	return buf_str(&b);
+}
+
+/* "name: target, target"; names without @ are of the domain. No files, no commands (H26, H93). */
+static enum err take_alias(struct lookup *l, const struct conf_domain *d, struct str line, unsigned number)
+{
+	struct str targets, name = str_trim(str_split(line, ':', &targets)), list = targets;
+	struct buf b = buf_grow(l->p->mem, 65536);
+	if (name.n == 0 || str_trim(targets).n == 0) {
+		bad_line(l, d, number, "expected: name: target, target");
+		return ERR_NONE;
+	}
+	while (list.n > 0) {
+		struct str one = str_trim(str_split(list, ',', &list));
+		if (one.n == 0)
+			continue;
+		if (one.p[0] == '|' || one.p[0] == '/' || one.p[0] == ':' || one.p[0] == '"') {
+			bad_line(l, d, number, "a target is an address; commands, files and includes are not supported");
+			continue;
+		}
+		if (b.n)
+			buf_add_char(&b, ',');
+		buf_add(&b, full_address(l, one, d));
+	}
+	struct alias_entry *entry = ARENA_NEW(&l->arena, struct alias_entry);
+	enum err e = buf_err(&b);
+	if (e == ERR_NONE && entry) {
+		entry->address = full_address(l, name, d);
+		entry->targets = arena_str(&l->arena, buf_str(&b));
+		e = arena_err(&l->arena);
+		if (e == ERR_NONE)
+			e = table_put(&l->file_aliases, entry->address, entry);
+	}
+	buf_free(&b);
+	if (e == ERR_EXISTS) {
+		bad_line(l, d, number, "this name stands here twice; the first one counts");
+		e = ERR_NONE;
+	}
+	return e;
+}
+
+static enum err read_aliases(struct lookup *l, const struct conf_domain *d)
+{
+	struct buf b = buf_grow(l->p->mem, ALIAS_FILE_MAX + 2);
+	enum err e = world_read_file(l->p->w, WORLD_ABSOLUTE, d->aliases, ALIAS_FILE_MAX, &b);
+	struct str rest = buf_str(&b);
+	for (unsigned number = 1; e == ERR_NONE && rest.n > 0; number++) {
+		struct str line = str_trim(str_split(rest, '\n', &rest));
+		if (str_ends(line, STR("\r")))
+			line.n--;
+		if (line.n > 0 && line.p[0] != '#')
+			e = take_alias(l, d, line, number);
+	}
+	buf_free(&b);
+	if (e != ERR_NONE)
+		log_io_error(&l->p->log, (struct log_ids){ 0 }, STR("read aliases"), e, d->aliases);
+	return e;
+}
+
+/* ---- questions -------------------------------------------------------------------------------------------- */
+
+static struct resolver resolver_of(struct lookup *l)
+{
+	return (struct resolver){ &l->p->conf, l->directory, &l->file_aliases };
+}
+
+static enum err on_rcpt(void *self, struct ipc *from UNUSED, const struct lookup_rcpt_in *in, struct arena *arena,
+			struct lookup_rcpt_out *out)
+{
+	struct lookup *l = self;
+	struct resolver r = resolver_of(l);
+	counter_add(l->questions, 1);
+	enum err e = resolve_rcpt(&r, in, arena, out);
+	out->generation = l->generation;
+	counter_add(e != ERR_NONE ? l->failed : out->verdict == VERDICT_ACCEPT ? l->accepted : l->refused, 1);
+	if (e != ERR_NONE)
+		log_io_error(&l->p->log, (struct log_ids){ 0 }, STR("look up a recipient"), e, in->address);
+	return e;
+}
+
+static void changed(struct lookup *l)
+{
+	struct ipc *smtpds[SMTPDS_MAX];
+	l->generation++;
+	struct lookup_changed_in note = { l->generation };
+	size_t n = proc_peers(l->p, ROLE_SMTPD, smtpds, SMTPDS_MAX);
+	for (size_t i = 0; i < n; i++)
+		if (note_lookup_changed(smtpds[i], &note) != ERR_NONE)
+			ipc_close(smtpds[i]); /* it must not go on with old answers */
+}
+
+static enum err on_change(void *self, struct ipc *from UNUSED, const struct directory_change_in *in, struct arena *arena,
+			  struct directory_change_out *out)
+{
+	struct lookup *l = self;
+	TRY(lookup_change(l->directory, &l->p->conf, in, world_wall_ms(l->p->w), arena, out));
+	if (out->done)
+		changed(l);
+	return ERR_NONE;
+}
+
+static void add_configured_domains(struct lookup *l, const struct directory_list_in *in, struct directory_list_out *out)
+{
+	const struct conf *c = &l->p->conf;
+	for (size_t i = 0; i < c->domains_n && out->domains_n < 50 && in->after.n == 0; i++)
+		if (str_find_str(c->domains[i].name, in->match) < c->domains[i].name.n || in->match.n == 0)
+			out->domains[out->domains_n++] = (struct domain_row){ c->domains[i].name, 0, true };
+}
+
+static enum err on_list(void *self, struct ipc *from UNUSED, const struct directory_list_in *in, struct arena *arena,
+			struct directory_list_out *out)
+{
+	struct lookup *l = self;
+	TRY(directory_list(l->directory, in, arena, out));
+	if (in->kind == DIRECTORY_KIND_DOMAIN)
+		add_configured_domains(l, in, out);
+	return ERR_NONE;
+}
+
+/* ---- the process -------------------------------------------------------------------------------------------- */
+
+static void peer(struct proc *p UNUSED, void *self, enum role role, unsigned index UNUSED, struct ipc *channel)
+{
+	struct lookup *l = self;
+	struct lookup_changed_in note = { l->generation };
+	if (role == ROLE_SMTPD && channel && note_lookup_changed(channel, &note) != ERR_NONE)
+		ipc_close(channel);
+}
+
+static void user(const struct conf *c, unsigned *uid_out, unsigned *gid_out)
+{
+	*uid_out = *gid_out = c->users.uid_lookup;
+}
+
+static void register_metrics(struct lookup *l)
+{
+	struct metrics *m = l->p->metrics;
+	l->questions = metrics_counter(m, "godwit_lookup_questions_total", STR_NONE, "Recipients asked for.");
+	l->accepted = metrics_counter(m, "godwit_lookup_accepted_total", STR_NONE, "… that exist.");
+	l->refused = metrics_counter(m, "godwit_lookup_refused_total", STR_NONE, "… that do not, or may not be relayed to.");
+	l->failed = metrics_counter(m, "godwit_lookup_failed_total", STR_NONE, "… that could not be answered.");
+}
+
+static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail_out) /* yields: indirect */
+{
+	struct lookup *l = self;
+	struct sip_key key;
+	l->p = p;
+	l->generation = (uint64_t)world_wall_ms(p->w); /* never that of a lookup before us */
+	l->arena = arena_make(p->mem, (size_t)64 << 20);
+	world_random(p->w, &key, sizeof key);
+	l->file_aliases = table_make(p->mem, key, 1000000);
+	register_metrics(l);
+	for (size_t i = 0; i < p->conf.domains_n; i++)
+		if (p->conf.domains[i].aliases.n)
+			TRY(read_aliases(l, &p->conf.domains[i]));
+	l->dir = arena_strf(&l->arena, "%.*s/accounts", STR_ARG(p->conf.state));
+	TRY(arena_err(&l->arena));
+	TRY(directory_open(p->w, l->dir, &l->directory));
+	jail_out->may = WORLD_MAY_FILES | WORLD_MAY_DATABASE;
+	jail_out->dirs = &l->dir;
+	jail_out->dir_count = 1;
+	return ERR_NONE;
+}
+
+static YIELDS void stop(struct proc *p UNUSED, void *self) /* yields: indirect */
+{
+	struct lookup *l = self;
+	directory_close(l->directory);
+	table_free(&l->file_aliases);
+	arena_close(&l->arena);
+}
+
+static const struct ipc_handlers handlers = {
+	.lookup_rcpt = on_rcpt, .directory_change = on_change, .directory_list = on_list
+};
+
+const struct proc_ops lookup_ops = {
+	.role = ROLE_LOOKUP,
+	.state_bytes = sizeof(struct lookup),
+	.handlers = &handlers,
+	.call_arena_max = CALL_ARENA_MAX,
+	.user = user,
+	.start = start,
+	.stop = stop,
+	.peer = peer,
+};

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a forward-path to final destinations: see resolve.h. The address is a stranger's, but smtpd made
+ * it canonical; it is data here, never a path, a command or an option (H26, H27).
+ */
+#include "base/hash.h"
+#include "lookup/resolve.h"
+
+#define MAILBOX_MAX 600u
+
+struct step {
+	struct str address;
+	bool catch_all; /* came from one: must not lead to another */
+};
+
+struct expansion {
+	const struct resolver *r;
+	struct arena *arena;
+	struct lookup_rcpt_out *out;
+	struct step *todo; /* every address ever seen, so that each is expanded once */
+	size_t todo_n;
+	bool too_many, remote;
+};
+
+static struct str lower(struct arena *a, struct str s)
+{
+	char *p = arena_alloc(a, s.n ? s.n : 1);
+	for (size_t i = 0; p && i < s.n; i++)
+		p[i] = ascii_lower(s.p[i]);
+	return p ? str_of(p, s.n) : STR_NONE;
+}
+
+static const struct conf_domain *conf_domain_find(const struct conf *c, struct str name)
+{
+	for (size_t i = 0; i < c->domains_n; i++)
+		if (str_eq(c->domains[i].name, name))
+			return &c->domains[i];
+	return NULL;
+}
+
+enum err resolve_domain_is_ours(const struct resolver *r, struct str domain, bool *ours_out)
+{
+	*ours_out = conf_domain_find(r->conf, domain) != NULL;
+	if (*ours_out)
+		return ERR_NONE;
+	enum err e = directory_find(r->directory, DIRECTORY_KIND_DOMAIN, domain, NULL, NULL);
+	*ours_out = e == ERR_NONE;
+	return e == ERR_NOT_FOUND ? ERR_NONE : e;
+}
+
+struct str resolve_mailbox(struct arena *arena, struct str local, struct str domain)
+{
+	struct buf b = buf_fixed(arena_alloc(arena, MAILBOX_MAX), MAILBOX_MAX);
+	buf_add(&b, domain);
+	buf_add_char(&b, '/');
+	for (size_t i = 0; i < local.n; i++) {
+		char c = local.p[i];
+		bool plain = ascii_is_alnum(c) || c == '-' || c == '_' || c == '+' || c == '=' || (c == '.' && i > 0);
+		if (plain) {
+			buf_add_char(&b, c);
+		} else {
+			buf_add_char(&b, '%');
+			buf_add_hex(&b, (unsigned char)c, 2);
+		}
+	}
+	return buf_err(&b) == ERR_NONE && local.n > 0 ? buf_str(&b) : STR_NONE;
+}
+
+static void push(struct expansion *x, struct str address, bool catch_all)
+{
+	for (size_t i = 0; i < x->todo_n; i++)
+		if (str_eq(x->todo[i].address, address))
+			return;
+	if (x->todo_n == RESOLVE_STEPS_MAX) {
+		x->too_many = true;
+		return;
+	}
+	x->todo[x->todo_n++] = (struct step){ address, catch_all };
+}
+
+static void push_targets(struct expansion *x, struct str targets, bool catch_all)
+{
+	while (targets.n > 0 && !x->too_many) {
+		struct str one = str_trim(str_split(targets, ',', &targets));
+		if (one.n > 0)
+			push(x, lower(x->arena, one), catch_all);
+	}
+}
+
+static void add_target(struct expansion *x, enum target_kind kind, struct str address, struct str mailbox)
+{
+	struct lookup_rcpt_out *out = x->out;
+	for (size_t i = 0; i < out->targets_n; i++)
+		if (str_eq(kind == TARGET_KIND_MAILBOX ? out->targets[i].mailbox : out->targets[i].address,
+			   kind == TARGET_KIND_MAILBOX ? mailbox : address))
+			return;
+	if (out->targets_n == RESOLVE_TARGETS_MAX) {
+		x->too_many = true;
+		return;
+	}
+	out->targets[out->targets_n++] = (struct target){ kind, address, mailbox };
+}
+
+/* Alias or account of exactly this address. */
+static enum err try_exact(struct expansion *x, struct str local, struct str domain, bool catch_all, bool *hit_out)
+{
+	struct str address = arena_strf(x->arena, "%.*s@%.*s", STR_ARG(local), STR_ARG(domain)), targets;
+	struct alias_entry *file = x->r->file_aliases ? table_get(x->r->file_aliases, address) : NULL;
+	*hit_out = true;
+	TRY(arena_err(x->arena));
+	if (file) {
+		push_targets(x, file->targets, catch_all);
+		return ERR_NONE;
+	}
+	enum err e = directory_find(x->r->directory, DIRECTORY_KIND_ALIAS, address, x->arena, &targets);
+	if (e == ERR_NONE)
+		push_targets(x, targets, catch_all);
+	if (e != ERR_NOT_FOUND)
+		return e;
+	e = directory_find(x->r->directory, DIRECTORY_KIND_ACCOUNT, address, NULL, NULL);
+	if (e == ERR_NONE)
+		add_target(x, TARGET_KIND_MAILBOX, address, resolve_mailbox(x->arena, local, domain));
+	*hit_out = e == ERR_NONE;
+	return e == ERR_NOT_FOUND ? ERR_NONE : e;
+}
+
+static enum err try_domain(struct expansion *x, struct str domain, const struct conf_domain *cd, bool *hit_out)
+{
+	struct str whole = arena_strf(x->arena, "@%.*s", STR_ARG(domain)), targets;
+	TRY(arena_err(x->arena));
+	struct alias_entry *file = x->r->file_aliases ? table_get(x->r->file_aliases, whole) : NULL;
+	enum err e = file ? ERR_NONE : directory_find(x->r->directory, DIRECTORY_KIND_ALIAS, whole, x->arena, &targets);
+	if (e != ERR_NONE && e != ERR_NOT_FOUND)
+		return e;
+	*hit_out = e == ERR_NONE || (cd && cd->catch_all.n > 0);
+	if (e == ERR_NONE)
+		push_targets(x, file ? file->targets : targets, true);
+	else if (*hit_out)
+		push(x, cd->catch_all, true);
+	return ERR_NONE;
+}
+
+static size_t detail_at(struct str local, struct str separators)
+{
+	for (size_t i = 1; i < local.n; i++) /* not the first character: "+user" is a name */
+		if (str_find(separators, local.p[i]) < separators.n)
+			return i;
+	return local.n;
+}
+
+static enum err expand(struct expansion *x, struct step s)
+{
+	size_t at = str_rfind(s.address, '@');
+	struct str local = str_sub(s.address, 0, at), domain = str_sub(s.address, at + 1, s.address.n);
+	bool ours, hit = false;
+	TRY(resolve_domain_is_ours(x->r, domain, &ours));
+	if (!ours) {
+		x->remote = true;
+		return ERR_NONE;
+	}
+	const struct conf_domain *cd = conf_domain_find(x->r->conf, domain);
+	TRY(try_exact(x, local, domain, s.catch_all, &hit));
+	size_t detail = detail_at(local, cd ? cd->subaddress : STR("+"));
+	if (!hit && detail < local.n)
+		TRY(try_exact(x, str_sub(local, 0, detail), domain, s.catch_all, &hit));
+	if (!hit && !s.catch_all)
+		TRY(try_domain(x, domain, cd, &hit));
+	/* RFC 5321 §4.5.1: mail to postmaster is accepted in any case. */
+	if (!hit && str_eq(local, STR("postmaster")))
+		add_target(x, TARGET_KIND_MAILBOX, s.address, resolve_mailbox(x->arena, local, domain));
+	return ERR_NONE;
+}
+
+static void verdict(struct lookup_rcpt_out *out, enum verdict v, uint16_t code, const char *enhanced, const char *text,
+		    const char *rule)
+{
+	out->verdict = v;
+	out->code = code;
+	out->enhanced = str_z(enhanced);
+	out->text = str_z(text);
+	out->rule = str_z(rule);
+	if (v != VERDICT_ACCEPT)
+		out->targets_n = 0;
+}
+
+static bool may_relay(const struct resolver *r, const struct ip *client)
+{
+	for (size_t i = 0; i < r->conf->relay_from_n; i++)
+		if (ip_in(client, &r->conf->relay_from[i]))
+			return true;
+	return false;
+}
+
+static void elsewhere(const struct resolver *r, const struct lookup_rcpt_in *in, struct str address, struct arena *arena,
+		      struct lookup_rcpt_out *out)
+{
+	if (!may_relay(r, &in->client)) { /* P5 */
+		verdict(out, VERDICT_REFUSE, 550, "5.7.1", "This server takes mail for its own domains only", "not a local domain");
+		return;
+	}
+	if (!r->conf->hold_all) {
+		verdict(out, VERDICT_REFUSE, 550, "5.1.2", "This version delivers to local domains only", "relaying is not available");
+		return;
+	}
+	out->targets = ARENA_ARRAY(arena, struct target, 1);
+	if (!out->targets)
+		return;
+	out->targets[out->targets_n++] = (struct target){ TARGET_KIND_REMOTE, arena_str(arena, address), STR("") };
+	verdict(out, VERDICT_ACCEPT, 250, "2.1.5", "", "relay_from");
+}
+
+static void judge(struct expansion *x)
+{
+	struct lookup_rcpt_out *out = x->out;
+	if (x->too_many)
+		verdict(out, VERDICT_REFUSE, 550, "5.4.6", "This address expands to too many others", "alias limit");
+	else if (x->remote)
+		verdict(out, VERDICT_DEFER, 451, "4.3.5", "An alias leads to another server, which is not set up here", "remote alias target");
+	else if (out->targets_n > 0)
+		verdict(out, VERDICT_ACCEPT, 250, "2.1.5", "", x->todo_n > 1 ? "alias" : "account");
+	else if (x->todo_n > 1)
+		verdict(out, VERDICT_REFUSE, 550, "5.4.6", "This address is an alias that leads nowhere", "alias loop or dead alias");
+	else
+		verdict(out, VERDICT_REFUSE, 550, "5.1.1", "There is no such mailbox here", "unknown user");
+}
+
+enum err resolve_rcpt(const struct resolver *r, const struct lookup_rcpt_in *in, struct arena *arena,
+		      struct lookup_rcpt_out *out)
+{
+	struct str address = lower(arena, in->address);
+	if (str_find(address, '@') == address.n) /* RFC 5321 §4.5.1: <Postmaster> without a domain */
+		address = arena_strf(arena, "%.*s@%.*s", STR_ARG(address),
+				     STR_ARG(r->conf->domains_n ? r->conf->domains[0].name : r->conf->hostname));
+	TRY(arena_err(arena));
+	bool ours;
+	out->cacheable = true;
+	TRY(resolve_domain_is_ours(r, str_sub(address, str_rfind(address, '@') + 1, address.n), &ours));
+	if (!ours) {
+		elsewhere(r, in, address, arena, out);
+		return arena_err(arena);
+	}
+	struct expansion x = { .r = r, .arena = arena, .out = out };
+	x.todo = ARENA_ARRAY(arena, struct step, RESOLVE_STEPS_MAX);
+	out->targets = ARENA_ARRAY(arena, struct target, RESOLVE_TARGETS_MAX);
+	TRY(arena_err(arena));
+	push(&x, address, false);
+	for (size_t i = 0; i < x.todo_n && !x.too_many; i++)
+		TRY(expand(&x, x.todo[i]));
+	judge(&x);
+	return arena_err(arena);
+}

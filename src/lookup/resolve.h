@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a forward-path to its final destinations: domains, accounts, aliases, subaddresses, catch-all
+ * (RFC 5321 §3.6.2, §3.9.1, §4.5.1; RFC 5233). A function of configuration, alias files and directory.
+ *
+ * Order for local-part@domain: alias; account; both without the subaddress; @domain alias; catch_all;
+ * postmaster's own mailbox. Aliases are expanded until accounts are reached: bounded, each address once,
+ * so a loop ends; the same mailbox is delivered to once.
+ */
+#ifndef LOOKUP_RESOLVE_H
+#define LOOKUP_RESOLVE_H
+
+#include "lookup/directory.h"
+
+#define RESOLVE_TARGETS_MAX 1000u
+#define RESOLVE_STEPS_MAX 4000u
+
+struct resolver {
+	const struct conf *conf;
+	struct directory *directory;
+	struct table *file_aliases; /* canonical address -> struct alias_entry; may be NULL */
+};
+struct alias_entry {
+	struct str address, targets;
+};
+
+/* Fills the answer; an error is a failure of the directory (temporary). */
+enum err resolve_rcpt(const struct resolver *r, const struct lookup_rcpt_in *in, struct arena *arena,
+		      struct lookup_rcpt_out *out) MUST_CHECK;
+/* The mailbox path of a canonical address: domain/local-part, every unusual byte as %XX (H27). */
+struct str resolve_mailbox(struct arena *arena, struct str local, struct str domain);
+/* Whether we are the final destination of this domain. */
+enum err resolve_domain_is_ours(const struct resolver *r, struct str domain, bool *ours_out) MUST_CHECK;
+
+#endif

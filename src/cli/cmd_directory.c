@@ -4,7 +4,7 @@
 #include "lookup/lookup.h"
 
 /* The directory at rest, under its owner's user; *d_out NULL: a server runs. */
-static YIELDS enum err open_at_rest(struct cli *c, struct directory **d_out)
+static enum err open_at_rest(struct cli *c, struct directory **d_out)
 {
 	*d_out = NULL;
 	enum err e = cli_connect(c);

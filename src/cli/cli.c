@@ -117,15 +117,22 @@ int cli_no_more(struct cli *c, size_t from)
 	return cli_fail(c, EXIT_USAGE, "what is '%.*s'? See: godwit help", STR_ARG(c->args[from]));
 }
 
+static void connection_closed(void *self, struct ipc *ch UNUSED)
+{
+	struct cli *c = self;
+	c->control = NULL;
+}
+
 enum err cli_connect(struct cli *c)
 {
 	int fd;
 	if (c->control)
-		return ipc_is_open(c->control) ? ERR_NONE : ERR_CLOSED;
+		return ipc_is_open(c->control) ? ERR_NONE : ERR_CLOSED; /* on its way to on_closed */
 	struct str path = arena_strf(&c->arena, "%.*s/control.sock", STR_ARG(c->conf.run));
 	TRY(arena_err(&c->arena));
 	TRY(world_connect_path(c->w, path, &fd));
-	struct ipc_config cfg = { .loop = c->loop, .scope = &c->channels, .fd = fd, .peer_role = ROLE_CONTROL, .arena_max = 65536 };
+	struct ipc_config cfg = { .loop = c->loop, .scope = &c->channels, .fd = fd, .peer_role = ROLE_CONTROL,
+				  .arena_max = 65536, .self = c, .on_closed = connection_closed };
 	return ipc_open(&cfg, &c->control);
 }
 

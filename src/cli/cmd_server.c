@@ -44,7 +44,7 @@ int cmd_stop(struct cli *c)
 		return cli_call_failed(c, e);
 	co_set_deadline(world_mono_ns(c->w) + STOP_WAIT_NS);
 	/* Control is the last to go: its end is the server's. */
-	while (ipc_is_open(c->control))
+	while (c->control)
 		if (co_sleep_until(world_mono_ns(c->w) + 20 * 1000000LL) != ERR_NONE)
 			return cli_fail(c, EXIT_TEMPORARY, "the server is still stopping");
 	cli_print(c, STR("stopped\n"));

@@ -248,9 +248,10 @@ static void resume(struct loop *l, struct co *c)
 	current = NULL;
 	if (l->dead) { /* C3 */
 		struct co *d = l->dead;
+		void *stack = d->ctx.lo; /* ctx_done() forgets it */
 		l->dead = NULL;
 		ctx_done(&d->ctx);
-		stack_put(l, d->stack, d->ctx.lo);
+		stack_put(l, d->stack, stack);
 		mem_free(l->mem, d);
 	}
 }

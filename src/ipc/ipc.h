@@ -64,6 +64,7 @@ struct ipc_config {
 	size_t arena_max;	  /* bytes a served call may use to decode and answer */
 	void (*on_closed)(void *self, struct ipc *ch); /* once, after pending calls were failed */
 };
+/* The channel is valid until on_closed() has been called: whoever keeps a pointer forgets it there. */
 enum err ipc_open(const struct ipc_config *cfg, struct ipc **ch_out) MUST_CHECK;
 /* Sends what is queued if it can be sent at once, then closes. Pending calls fail with ERR_CLOSED. */
 void ipc_close(struct ipc *ch);

@@ -415,7 +415,7 @@ static YIELDS void stop_role(struct master *m, enum role role)
 			continue;
 		c->state = CHILD_STOPPING;
 		if ((!c->ch || note_proc_stop(c->ch, &(struct proc_stop_in){ 0 }) != ERR_NONE) &&
-		    world_kill(m->w, c->pid, 0) != ERR_NONE)
+		    world_kill(m->w, c->pid, 1) != ERR_NONE)
 			c->pid = 0;
 	}
 	int64_t before = co_set_deadline(world_mono_ns(m->w) + STOP_ONE_NS);

@@ -48,6 +48,8 @@ static _Noreturn void run_child(const char *path, char *const argv[], int master
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGTERM, SIG_IGN); /* a service manager signals all of us: only master decides the order */
+	signal(SIGINT, SIG_IGN);
 	setsid(); /* a terminal's interrupt goes to master, which stops the others in order */
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody outlives a master that was killed */
 	if (master_fd == WORLD_MASTER_FD)

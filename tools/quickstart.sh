@@ -14,9 +14,9 @@ if [ $# -ne 1 ] || [ ! -x "$1/godwit" ]; then
 fi
 godwit=$(cd "$1" && pwd)/godwit
 port=${PORT:-2525}
-submission_port=${SUBMISSION_PORT:-2587}
 
 base=$(mktemp -d "${TMPDIR:-/tmp}/godwit-quickstart.XXXXXX")
+chmod 711 "$base" # started as root, the processes change to users of their own
 conf=$base/godwit.conf
 log=$base/godwit.log
 server=
@@ -65,8 +65,7 @@ step "a configuration: $conf"
 cat >"$conf" <<EOF
 hostname mx.example.org;
 directory "$base";
-listen smtp       { address 127.0.0.1:$port; }
-listen submission { address 127.0.0.1:$submission_port; auth required; }
+listen smtp        { address 127.0.0.1:$port; }
 domain example.org { accounts sqlite; mailbox maildir; subaddress "+"; }
 EOF
 cat "$conf"
@@ -82,8 +81,7 @@ wait_for 15 "the server's greeting" greets
 echo "listening on 127.0.0.1:$port"
 
 step "an account: alice@example.org"
-printf '%s\n' 'correct horse battery staple' |
-	"$godwit" account add -c "$conf" alice@example.org
+"$godwit" account add -c "$conf" alice@example.org
 
 step "a message, sent by curl"
 printf '%s\r\n' 'From: Bob <bob@example.net>' 'To: Alice <alice@example.org>' \
@@ -110,4 +108,4 @@ step "stop"
 "$godwit" stop -c "$conf"
 wait "$server"
 server=
-echo "stopped; the same server serves real mail once a domain's records point to it: godwit setup DOMAIN"
+echo "That was the whole way: SMTP, the queue on disk, a mailbox, and an answer to 'what happened to it?'."

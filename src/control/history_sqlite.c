@@ -487,5 +487,7 @@ enum err history_find(struct history *h, const struct trace_find_in *in, struct 
 		find_by_key(&f, CHUNK_MESSAGES, buf_str(&key));
 		find_by_key(&f, CHUNK_REFUSED, buf_str(&key));
 	}
+	if (out->rows_n == 0 && key.n > 0 && key.p[0] != '<') /* a Message-ID without its brackets */
+		find_by_key(&f, CHUNK_MESSAGES, arena_strf(arena, "<%.*s>", STR_ARG(buf_str(&key))));
 	return arena_err(arena);
 }

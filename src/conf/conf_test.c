@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration: what is understood, and that what is wrong is said, where, and all at once. */
+#include "base/test.h"
+#include "conf/conf_table.h"
+
+#define GOOD "hostname mx.example.org; listen smtp { address 127.0.0.1:2525; }\n"
+
+struct result {
+	struct mem *mem;
+	struct arena arena;
+	struct conf conf;
+	struct conf_errors errs;
+	enum err err;
+};
+
+static struct result *parse(const char *text)
+{
+	struct mem *mem = mem_new(0);
+	struct result *r = mem_alloc(mem, sizeof *r);
+	assert_non_null(r);
+	r->mem = mem;
+	r->arena = arena_make(mem, 16 << 20);
+	r->err = conf_parse(str_z(text), STR("test.conf"), &r->arena, &r->conf, &r->errs);
+	return r;
+}
+
+static void done(struct result *r)
+{
+	struct mem *mem = r->mem;
+	arena_close(&r->arena);
+	mem_destroy(mem);
+}
+
+static void understands_a_whole_file(void **state)
+{
+	struct result *r = parse("# a comment\nhostname MX.Example.org; directory \"/srv/god wit\";\n"
+				 "listen smtp { address 127.0.0.1:25 [::1]:25 ; }\nlisten other { address *:2525; }\n"
+				 "domain Example.ORG { catch_all Info@example.org; subaddress \"+-\"; }\n"
+				 "relay_from 10.0.0.0/8 2001:db8::/32;\n"
+				 "limits { message_size 10M; recipients 200; }\ntimeouts { command 90s; expire 3d; }\n"
+				 "deliver no; log_format json; log_level debug;");
+	assert_int_equal(r->errs.n, 0);
+	assert_int_equal(r->err, ERR_NONE);
+	assert_str(r->conf.hostname, STR("mx.example.org"));
+	assert_str(r->conf.spool, STR("/srv/god wit/spool"));
+	assert_int_equal(r->conf.listeners_n, 3);
+	assert_str(r->conf.listeners[1].name, STR("smtp"));
+	assert_int_equal(r->conf.listeners[2].address.family, IP_NONE);
+	assert_int_equal(r->conf.domains_n, 1);
+	assert_str(r->conf.domains[0].name, STR("example.org"));
+	assert_str(r->conf.domains[0].catch_all, STR("info@example.org"));
+	assert_str(r->conf.domains[0].subaddress, STR("+-"));
+	assert_int_equal(r->conf.relay_from_n, 2);
+	assert_int_equal(r->conf.limits.message_bytes, 10 << 20);
+	assert_int_equal(r->conf.limits.recipients, 200);
+	assert_int_equal(r->conf.limits.errors, 20); /* a default */
+	assert_int_equal(r->conf.times.command, 90000);
+	assert_int_equal(r->conf.times.expire, 3 * 86400000LL);
+	assert_true(r->conf.hold_all);
+	assert_true(r->conf.smtputf8);
+	done(r);
+}
+
+/* One error each: where it is, and a part of what is said. */
+static const struct {
+	const char *text;
+	unsigned line, column;
+	const char *says;
+} wrong[] = {
+	{ GOOD "hostnam x.org;", 2, 1, "did you mean 'hostname'?" },
+	{ GOOD "limits { mesage_size 1M; }", 2, 10, "did you mean 'message_size'?" },
+	{ GOOD "limits { message_size 1Q; }", 2, 23, "is not a size" },
+	{ GOOD "limits { message_size 1; }", 2, 23, "out of range" },
+	{ GOOD "timeouts { command soon; }", 2, 20, "is not a time" },
+	{ GOOD "smtputf8 maybe;", 2, 10, "yes or no" },
+	{ GOOD "relay_from 10.0.0.1/8;", 2, 12, "is not a network" },
+	{ GOOD "relay_from 10.0.0.0/33;", 2, 12, "is not a network" },
+	{ GOOD "spool relative/path;", 2, 7, "absolute path" },
+	{ GOOD "domain ex..org { }", 2, 8, "not a domain name" },
+	{ GOOD "domain a.org { } domain A.ORG { }", 2, 25, "given twice" },
+	{ GOOD "smtputf8 yes; smtputf8 no;", 2, 15, "given twice" },
+	{ GOOD "smtputf8 yes", 2, 1, "a ; is missing" },
+	{ GOOD "smtputf8 yes no;", 2, 1, "one value" },
+	{ GOOD "domain a.org {", 2, 1, "no closing }" },
+	{ GOOD "}", 2, 1, "a } without its {" },
+	{ GOOD "spool \"/a", 2, 7, "does not end" },
+	{ GOOD "listen two { }", 2, 1, "no address" },
+	{ GOOD "listen two { address 1.2.3.4; }", 2, 22, "with a port" },
+	{ GOOD "listen two { address 127.0.0.1:2525; }", 0, 0, "same address" },
+	{ GOOD "listen two { address *:26; tls starttls; }", 2, 32, "no TLS yet" },
+	{ GOOD "domain a.org { limits { errors 5; } }", 2, 16, "do not nest" },
+	{ GOOD "domain a.org { mailbox mbox; }", 2, 24, "maildir" },
+	{ GOOD "include \"x\";", 2, 1, "include" },
+	{ GOOD "limits x { }", 2, 1, "takes nothing" },
+	{ GOOD "nonsense { a b; }", 2, 1, "unknown directive" },
+	{ "listen smtp { address *:25; }", 0, 0, "hostname is missing" },
+	{ "hostname a.org;", 0, 0, "nothing to listen on" },
+	{ "hostname mx_1.org; listen s { address *:25; }", 1, 10, "not a domain name" },
+};
+
+static void says_what_is_wrong(void **state)
+{
+	for (size_t i = 0; i < COUNT(wrong); i++) {
+		struct result *r = parse(wrong[i].text);
+		bool found = false;
+		assert_int_equal(r->err, ERR_SYNTAX);
+		for (size_t k = 0; k < r->errs.n; k++) {
+			const struct conf_error *e = &r->errs.v[k];
+			found |= e->line == wrong[i].line && e->column == wrong[i].column &&
+				 str_find_str(e->text, str_z(wrong[i].says)) < e->text.n;
+		}
+		if (!found)
+			fail_msg("%s: %u:%u %.*s", wrong[i].text, r->errs.v[0].line, r->errs.v[0].column, STR_ARG(r->errs.v[0].text));
+		done(r);
+	}
+}
+
+static void says_all_at_once(void **state)
+{
+	struct result *r = parse("hostname a.org\nlisten smtp { adress *:25; }\nlimits { recipients many; }\nsmtputf9 yes;\n");
+	struct buf b = buf_grow(r->mem, 65536);
+	conf_errors_add(&b, &r->errs);
+	/* The missing ; swallows the next line's words: it is reported where the directive began. */
+	assert_true(r->errs.n >= 3);
+	assert_true(str_find_str(buf_str(&b), STR("test.conf:3:21: 'many'")) < b.n);
+	assert_true(str_find_str(buf_str(&b), STR("test.conf:4:1: unknown directive 'smtputf9': did you mean 'smtputf8'?")) < b.n);
+	buf_free(&b);
+	done(r);
+}
+
+static void manual_names_every_directive(void **state)
+{
+	struct mem *mem = mem_new(0);
+	struct buf b = buf_grow(mem, 1 << 20);
+	conf_manual_add(&b);
+	for (size_t i = 0; i < conf_directives_n; i++)
+		assert_true(str_find_str(buf_str(&b), str_z(conf_directives[i].name)) < b.n);
+	buf_free(&b);
+	mem_destroy(mem);
+}
+
+static void units(void **state)
+{
+	uint64_t v;
+	assert_true(conf_size(STR("2G"), &v) && v == 2ULL << 30);
+	assert_true(conf_size(STR("17"), &v) && v == 17);
+	assert_false(conf_size(STR("G"), &v));
+	assert_false(conf_size(STR("99999999999999999999"), &v));
+	assert_false(conf_size(STR("18446744073709551615K"), &v));
+	assert_true(conf_time(STR("300ms"), &v) && v == 300);
+	assert_true(conf_time(STR("5min"), &v) && v == 300000);
+	assert_false(conf_time(STR("5"), &v));
+	assert_false(conf_time(STR("-5s"), &v));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(understands_a_whole_file), cmocka_unit_test(says_what_is_wrong),
+		cmocka_unit_test(says_all_at_once),	    cmocka_unit_test(manual_names_every_directive),
+		cmocka_unit_test(units),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

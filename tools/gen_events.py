@@ -54,7 +54,7 @@ def check_field(event, name, kind):
 
 def parse(path):
     events, names, errors = [], set(), []
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             text = line.strip()
             if not text or text.startswith("#"):
@@ -146,7 +146,7 @@ def main():
     events = parse(args.definitions)
     for path, make in ((args.header, header), (args.source, source), (args.markdown, markdown)):
         if path:
-            with open(path, "w", encoding="ascii") as file:
+            with open(path, "w", encoding="utf-8") as file:
                 file.write("\n".join(make(events)) + "\n")
 
 

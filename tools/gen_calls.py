@@ -218,6 +218,8 @@ def header(spec):
                      f"struct arena *arena, struct {c.name}_out *out) MUST_CHECK;")
         else:
             o.append(f"enum err note_{c.name}(struct ipc *ch, const struct {c.name}_in *in) MUST_CHECK;")
+    o += ["", "/* Every struct of arguments and results: X(name) for struct name, name_put() and name_get(). */",
+          "#define CALLS_EACH_SHAPE(X) \\", " \\\n".join(f"\tX({name})" for name, _, _ in shapes(spec))]
     o += ["", "/* Handlers: a role serves a call by setting its member; what is NULL is answered ERR_DENIED.",
           " * `out` is zeroed; strings in it may live in `arena` or in static memory. */",
           "struct ipc_handlers {"]

@@ -4,11 +4,6 @@
 
 enum { FIELD_OTHER, FIELD_MESSAGE_ID, FIELD_DELIVERED_TO };
 
-struct header_scan header_scan_make(void)
-{
-	return (struct header_scan){ 0 };
-}
-
 /* RFC 5322 §2.2: printable ASCII without the colon; §4.5.1: blanks before the colon are obsolete. */
 static bool is_field_name(struct str s)
 {

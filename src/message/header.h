@@ -33,7 +33,7 @@ struct header_scan {
 	char delivered[1024]; /* addresses, each with an LF behind it */
 };
 
-struct header_scan header_scan_make(void);
+/* A zeroed struct is one at the start of a message. */
 void header_scan_feed(struct header_scan *h, struct str bytes);
 /* The value of the first Message-ID field, without blanks around it; empty: none. */
 struct str header_message_id(const struct header_scan *h);

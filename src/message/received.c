@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The Received field: see received.h. */
+#include "message/received.h"
+
+#include "base/clockfmt.h"
+
+void received_add(struct buf *b, const struct received *r)
+{
+	/* RFC 5321 §4.4: "MUST contain both (1) the name … EHLO and (2) an address literal" in FROM */
+	buf_add(b, STR("Received: from "));
+	buf_add(b, r->helo);
+	buf_add(b, STR(" ("));
+	ip_add_literal(b, &r->client);
+	buf_add(b, STR(")\r\n\tby "));
+	buf_add(b, r->hostname);
+	buf_add(b, STR(" with "));
+	buf_add(b, r->protocol);
+	buf_add(b, STR(" id "));
+	msg_id_add(b, r->id);
+	if (r->only_recipient.n) {
+		/* RFC 5321 §7.2: with several, FOR would tell one about the others */
+		buf_add(b, STR("\r\n\tfor <"));
+		buf_add(b, r->only_recipient);
+		buf_add_char(b, '>');
+	}
+	buf_add(b, STR(";\r\n\t"));
+	date_add_rfc5322(b, r->wall_ms);
+	buf_add(b, STR("\r\n"));
+}
+
+struct str received_protocol(bool esmtp, bool smtputf8)
+{
+	if (smtputf8)
+		return STR("UTF8SMTP"); /* RFC 6531 §4.3 */
+	return esmtp ? STR("ESMTP") : STR("SMTP");
+}

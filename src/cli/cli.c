@@ -142,7 +142,7 @@ enum err cli_call(struct cli *c, uint16_t type, struct ipc_writer *in, struct ip
 	TRY(cli_connect(c));
 	struct control_call_in call = { .type = type, .bytes = buf_str(&in->b) };
 	struct control_call_out answer;
-	TRY(call_control_call(c->control, &call, &c->arena, &answer));
+	TRY(call_control_call(c->control, &call, &c->page, &answer));
 	out->c = cursor_of(answer.bytes);
 	return ERR_NONE;
 }

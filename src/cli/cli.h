@@ -20,7 +20,8 @@ struct cli {
 	struct world *w;
 	struct mem *mem;
 	struct loop *loop;
-	struct arena arena;
+	struct arena arena;	       /* the configuration; as long as the command */
+	struct arena page;	       /* what calls answered; may be closed between calls */
 	struct str args[CLI_ARGS_MAX]; /* after the subcommand, options taken out */
 	size_t args_n;
 	struct str program;	       /* argv[0] */
@@ -67,7 +68,7 @@ int cli_call_failed(struct cli *c, enum err e);
 #define CLI_CALL(c, type, name, in, out)                                                           \
 	({                                                                                         \
 		struct ipc_writer w_ = { .b = buf_grow((c)->mem, IPC_FRAME_MAX) };                 \
-		struct ipc_reader r_ = { .arena = &(c)->arena };                                   \
+		struct ipc_reader r_ = { .arena = &(c)->page };                                   \
 		name##_in_put(&w_, (in));                                                          \
 		enum err e_ = cli_call((c), (type), &w_, &r_);                                     \
 		if (e_ == ERR_NONE)                                                                \

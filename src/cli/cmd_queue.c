@@ -59,7 +59,7 @@ static YIELDS int queue_list(struct cli *c)
 	if (c->json)
 		cli_print(c, STR("{\"rows\":["));
 	while (out.more) {
-		arena_close(&c->arena); /* a page at a time: a million rows must not gather */
+		arena_close(&c->page); /* a page at a time: a million rows must not gather */
 		enum err e = CLI_CALL(c, CALL_QUEUE_LIST, queue_list, &in, &out);
 		if (e != ERR_NONE)
 			return cli_call_failed(c, e);

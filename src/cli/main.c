@@ -165,10 +165,12 @@ int main(int argc, char **argv)
 	c->w = w;
 	c->mem = world_mem(w);
 	c->arena = arena_make(c->mem, ARENA_MAX);
+	c->page = arena_make(c->mem, ARENA_MAX);
 	c->out = buf_grow(c->mem, 65536);
 	int status = run(c, argc, argv);
 	cli_flush(c);
 	buf_free(&c->out);
+	arena_close(&c->page);
 	arena_close(&c->arena);
 	mem_free(c->mem, c);
 	world_linux_free(w);

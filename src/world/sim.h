@@ -91,6 +91,9 @@ enum err sim_file_get(struct sim_host *h, struct str path, struct buf *b) MUST_C
 enum err sim_file_list(struct sim_host *h, struct str path, void (*each)(void *arg, struct str name),
 		       void *arg) MUST_CHECK;
 
+/* world_connect_path() to a socket of another machine: only the experimenter can do that. */
+enum err sim_connect_path(struct world *w, struct sim_host *h, struct str path, int *fd_out) MUST_CHECK;
+
 /* ---- processes --------------------------------------------------------------------------------------- */
 
 /* Starts fn(w, arg) as a process that nothing is parent of. The number is its pid. */

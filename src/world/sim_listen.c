@@ -125,9 +125,14 @@ enum err world_listen_path(struct world *w, struct str path, unsigned mode, int 
 
 enum err world_connect_path(struct world *w, struct str path, int *fd_out)
 {
+	return sim_connect_path(w, w->host, path, fd_out);
+}
+
+enum err sim_connect_path(struct world *w, struct sim_host *h, struct str path, int *fd_out)
+{
 	struct sim_inode *i;
 	sim_enter(w, 10 * US);
-	TRY(sim_walk(w->host->disk.root, path, &i));
+	TRY(sim_walk(h->disk.root, path, &i));
 	if (!i->bound)
 		return ERR_CLOSED;
 	struct sim_object *o = sim_packets_connect(w, CONTAINER_OF(i->bound, struct sim_listener, o));

@@ -16,7 +16,7 @@
 
 /* ---- channels ----------------------------------------------------------------------------------- */
 
-static enum err dispatch(void *arg, struct ipc_request *rq);
+static YIELDS enum err dispatch(void *arg, struct ipc_request *rq);
 
 static void peer_closed(void *arg, struct ipc *ch)
 {
@@ -169,6 +169,7 @@ static YIELDS enum err on_start(void *self, struct ipc *from UNUSED, const struc
 				p->ops->peer(p, p->self, p->peers[i].role, p->peers[i].index, p->peers[i].channel);
 	if (p->ops->work)
 		TRY(p->ops->work(p, p->self));
+	co_wake_all(&p->start_queue);
 	log_process_ready(&p->log, (struct log_ids){ 0 }, (uint64_t)((world_mono_ns(p->w) - began_ns) / 1000000));
 	return ERR_NONE;
 }
@@ -178,6 +179,7 @@ static void on_stop(void *self, struct ipc *from UNUSED, const struct proc_stop_
 	struct proc *p = self;
 	p->stopping = true;
 	co_wake_all(&p->stop_queue);
+	co_wake_all(&p->start_queue);
 }
 
 static enum err on_metrics(void *self, struct ipc *from UNUSED, const struct proc_metrics_in *in UNUSED,
@@ -201,7 +203,7 @@ static const struct ipc_handlers own_handlers = {
 	.proc_metrics = on_metrics,
 };
 
-static enum err dispatch(void *arg, struct ipc_request *rq)
+static YIELDS enum err dispatch(void *arg, struct ipc_request *rq)
 {
 	struct proc *p = arg;
 	switch (rq->type) {
@@ -213,8 +215,11 @@ static enum err dispatch(void *arg, struct ipc_request *rq)
 	case CALL_PROC_METRICS:
 		return ipc_serve(&own_handlers, p->ops->role, p, rq);
 	default:
+		/* Peers may be ahead of us: what they say waits in its channel, and is not lost. */
+		while (!p->started && !p->stopping)
+			TRY(co_wait(&p->start_queue));
 		if (!p->started)
-			return ERR_CLOSED; /* temporary: still starting */
+			return ERR_CLOSED;
 		return ipc_serve(p->ops->handlers, p->ops->role, p->self, rq);
 	}
 }
@@ -279,6 +284,7 @@ static enum err proc_init(struct proc *p, struct world *w, const struct proc_ops
 	p->metrics = metrics_new(p->mem, STR_NONE);
 	p->self = mem_alloc(p->mem, ops->state_bytes);
 	co_queue_init(&p->stop_queue);
+	co_queue_init(&p->start_queue);
 	if (!p->metrics || !p->self)
 		return ERR_NO_MEMORY;
 	struct log_sink sink = { log_write, log_now, w };

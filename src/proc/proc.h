@@ -65,7 +65,7 @@ struct proc {
 		unsigned listener; /* index in conf.listeners */
 	} listeners[PROC_LISTENERS_MAX];
 	size_t listener_count;
-	struct co_queue stop_queue;
+	struct co_queue stop_queue, start_queue;
 	/* private */
 	struct buf conf_bytes;
 	bool configured, started;

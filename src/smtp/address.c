@@ -207,18 +207,32 @@ static struct str lower(struct str s, struct arena *arena)
 	return p ? str_of(p, s.n) : STR_NONE;
 }
 
-/* RFC 5891 §5, with the mapping of UTS #46 and its rules for ASCII, so that no '@' comes of it. */
+/* What UTS #46 would silently drop from a name: soft hyphen, zero-width space and joiner, and controls. */
+static bool has_ignored(struct str s)
+{
+	for (size_t n; s.n > 0; s = str_sub(s, n, s.n)) {
+		n = str_utf8_first(s);
+		uint32_t v = n > 1 ? utf8_value(s, n) : 0;
+		if (n == 0 || v == 0xad || v == 0x34f || v == 0x200b || v == 0x2060 || is_forbidden(v))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * RFC 5891 §5, with the mapping of UTS #46. Not with libidn2's STD3 rules: they drop an '@' that comes
+ * of U+FF20 instead of refusing it; smtp_domain_is_valid() refuses it afterwards (H30).
+ */
 static enum err to_ascii(struct str domain, struct arena *arena, struct str *ascii_out)
 {
 #if GODWIT_HAVE_IDN2
-	if (!str_is_utf8(domain) || domain.n > ADDRESS_DOMAIN_MAX)
+	if (!str_is_utf8(domain) || domain.n > ADDRESS_DOMAIN_MAX || has_ignored(domain))
 		return ERR_SYNTAX;
 	const char *z = arena_z(arena, domain);
 	uint8_t *made = NULL;
 	if (!z)
 		return arena_err(arena) ? arena_err(arena) : ERR_SYNTAX;
-	if (idn2_lookup_u8((const uint8_t *)z, &made,
-			   IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL | IDN2_USE_STD3_ASCII_RULES) != IDN2_OK)
+	if (idn2_lookup_u8((const uint8_t *)z, &made, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) != IDN2_OK)
 		return ERR_SYNTAX;
 	*ascii_out = lower(str_z((const char *)made), arena);
 	idn2_free(made);

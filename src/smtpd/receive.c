@@ -160,6 +160,8 @@ enum err receive_chunk(struct session *s, struct reply *reply_out)
 	TRY(read_chunk(s));
 	if (s->chunk_refusal != REPLY_NONE) {
 		*reply_out = reply_of(s->chunk_refusal);
+		if (s->chunk_refusal == REPLY_BDAT_FAILED && s->chunk_last)
+			transaction_end(s);
 		return ERR_NONE;
 	}
 	if (s->chunk_last)

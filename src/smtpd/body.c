@@ -7,6 +7,7 @@
 
 #define ALL_BODIES_MAX ((size_t)256 << 20) /* beyond: files, even for small messages */
 #define WRITE_BYTES ((size_t)256 << 10)	   /* gathered for one write to the file */
+#define FILE_MS 60000u
 
 struct write_job {
 	int fd;
@@ -37,13 +38,14 @@ static YIELDS enum err spill(struct session *s, struct body *b)
 static YIELDS enum err file_open(struct session *s, struct body *b)
 {
 	s->tx->told_queue = true;
-	session_deadline(s, 60000);
+	session_deadline(s, FILE_MS);
+	b->memory.max = WRITE_BYTES;
 	return s->d->backend->submit_file(s->d->backend_arg, s->tx->id, &s->command, &b->fd);
 }
 
 enum err body_add(struct session *s, struct body *b, struct str piece)
 {
-	uint64_t max = b->fd >= 0 ? WRITE_BYTES : s->d->conf->limits.body_memory;
+	uint64_t max = b->memory.max;
 	bool tight = s->d->body_bytes + piece.n > ALL_BODIES_MAX;
 	if (b->memory.n + piece.n > max || (tight && b->fd < 0)) {
 		if (b->fd < 0)

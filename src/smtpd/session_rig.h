@@ -22,6 +22,8 @@ struct rig_message {
 
 struct rig {
 	struct world *w;
+	struct mem *own; /* so that failing allocations concern the server only */
+	uint64_t fail_nth; /* allocation of the session that fails; 0: none */
 	struct loop *loop;
 	struct metrics *metrics;
 	struct log log;
@@ -35,7 +37,6 @@ struct rig {
 	struct str input;
 	enum rig_cut cut;
 	enum err at_end;       /* what the last receive says: ERR_EOF, ERR_CLOSED, ERR_TIMEOUT */
-	size_t stall_at;       /* from this offset on nothing more comes; 0: never */
 	struct buf output;
 	size_t sends;
 	/* lookup and queue */
@@ -278,7 +279,8 @@ static bool rig_open(struct rig *r)
 {
 	*r = (struct rig){ .at_end = ERR_EOF, .file_fd = -1 };
 	r->w = world_linux_new();
-	if (!r->w || loop_new(r->w, &r->loop) != ERR_NONE)
+	r->own = mem_new(0);
+	if (!r->w || !r->own || loop_new(r->w, &r->loop) != ERR_NONE)
 		return false;
 	struct mem *mem = world_mem(r->w);
 	r->metrics = metrics_new(mem, STR_NONE);
@@ -287,9 +289,9 @@ static bool rig_open(struct rig *r)
 		return false;
 	rig_conf(&r->conf, &r->listener);
 	r->client = (struct ip){ .family = IP_V4, .bits = 32, .port = 4711, .b = { 192, 0, 2, 7 } };
-	r->arena = arena_make(mem, (size_t)64 << 20);
-	r->output = buf_grow(mem, RIG_OUTPUT_MAX);
-	r->parts = buf_grow(mem, (size_t)16 << 20);
+	r->arena = arena_make(r->own, (size_t)64 << 20);
+	r->output = buf_grow(r->own, RIG_OUTPUT_MAX);
+	r->parts = buf_grow(r->own, (size_t)16 << 20);
 	if (smtpd_init(&r->d, r->loop, &r->conf, 3, r->metrics) != ERR_NONE)
 		return false;
 	r->d.log = &r->log;
@@ -315,8 +317,10 @@ static void rig_session(void *arg)
 	ASSERT(e == ERR_NONE);
 	s->stream.ops = &rig_ops;
 	s->stream.tls = r;
+	mem_fail_at(world_mem(r->w), r->fail_nth, 1);
 	session_serve(s);
 	session_done(s);
+	mem_fail_at(world_mem(r->w), 0, 0);
 	mem_free(world_mem(r->w), s);
 	world_close(r->w, fds[1]);
 }
@@ -327,7 +331,7 @@ static void rig_play(struct rig *r, struct str input, enum rig_cut cut)
 	arena_close(&r->arena);
 	buf_clear(&r->output);
 	rig_forget(r);
-	r->sends = r->lookups = r->aborts = r->messages_n = 0;
+	r->sends = r->lookups = r->aborts = r->refusals = r->messages_n = 0;
 	r->input = input;
 	r->cut = cut;
 	loop_run(r->loop, rig_session, r);
@@ -347,6 +351,7 @@ static void rig_close_all(struct rig *r)
 	metrics_free(r->metrics);
 	loop_free(r->loop);
 	world_linux_free(r->w);
+	mem_destroy(r->own);
 }
 
 /* "220 250 354 …": the codes of all replies, and "(!)" for bytes that are no reply. */

@@ -220,10 +220,395 @@ static void plays_all(void **state)
 				check(&dialogues[i], (enum rig_cut)cut);
 }
 
+/* ---- what a table cannot say ---------------------------------------------------------------- */
+
+static struct buf script;
+
+/* n times `text`, where a '#' stands for the number. */
+static void add_times(size_t n, const char *text)
+{
+	for (size_t i = 0; i < n; i++)
+		for (const char *c = text; *c; c++) {
+			if (*c == '#')
+				buf_add_u64(&script, i);
+			else
+				buf_add_char(&script, *c);
+		}
+}
+
+static void begin(const char *text)
+{
+	buf_free(&script);
+	script = buf_grow(world_mem(rig.w), (size_t)64 << 20);
+	add_times(1, text);
+}
+
+static size_t count_replies(const char *code)
+{
+	struct str rest = buf_str(&rig.output);
+	size_t n = 0;
+	while (rest.n > 0)
+		n += str_starts(str_split(rest, '\n', &rest), str_z(code));
+	return n;
+}
+
+static struct str last_reply(void)
+{
+	struct str out = buf_str(&rig.output);
+	size_t lf = str_rfind(str_sub(out, 0, out.n ? out.n - 1 : 0), '\n');
+	return str_sub(out, lf < out.n - 1 ? lf + 1 : 0, out.n);
+}
+
+static void play_script(enum rig_cut cut)
+{
+	assert_int_equal(buf_err(&script), ERR_NONE);
+	rig_play(&rig, buf_str(&script), cut);
+	assert_int_equal(rig.d.body_bytes, 0);
+	assert_int_equal(rig.d.sessions, 0);
+}
+
+/* RFC 2920 §3.1: the replies to a group leave together. */
+static void pipelined_replies_in_one_write(void **state)
+{
+	rig_play(&rig, STR(OPEN "RSET\r\n" MAIL RCPT "NOOP\r\nQUIT\r\n"), RIG_WHOLE);
+	assert_int_equal(count_replies("250 "), 7);
+	assert_int_equal(rig.sends, 2); /* greeting; all others */
+}
+
+static void ehlo_offers(void **state)
+{
+	rig_play(&rig, STR(EHLO), RIG_WHOLE);
+	assert_str(buf_str(&rig.output),
+		   STR("220 mx.example.org ESMTP godwit\r\n250-mx.example.org\r\n250-PIPELINING\r\n"
+			   "250-SIZE 1000000\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-SMTPUTF8\r\n"
+			   "250-CHUNKING\r\n250-BINARYMIME\r\n250 LIMITS MAILMAX=1000 RCPTMAX=100\r\n"));
+	rig.d.offer.smtputf8 = false;
+	rig_play(&rig, STR(EHLO "MAIL FROM:<> SMTPUTF8\r\n"), RIG_WHOLE);
+	rig.d.offer.smtputf8 = true;
+	assert_int_equal(count_replies("250-SMTPUTF8"), 0);
+	assert_int_equal(count_replies("555 5.5.4"), 1);
+}
+
+static void received_and_envelope(void **state)
+{
+	rig_play(&rig, STR("EHLO client.example.net\r\nMAIL FROM:<Carol@EXAMPLE.net> SMTPUTF8 ENVID=x+2By RET=FULL\r\n"
+			       "RCPT TO:<\"ann\"@EXAMPLE.org> NOTIFY=NEVER ORCPT=rfc822;ann\r\nDATA\r\n"
+			       "Message-ID: <1@x>\r\n\r\n\xff\r\n.\r\n"), RIG_WHOLE);
+	assert_int_equal(rig.messages_n, 1);
+	const struct envelope *e = &rig.messages[0].envelope;
+	struct str p = rig.messages[0].prefix;
+	assert_str(e->reverse_path, STR("Carol@example.net"));
+	assert_str(e->message_id, STR("<1@x>"));
+	assert_str(e->envid, STR("x+2By"));
+	assert_str(e->protocol, STR("UTF8SMTP"));
+	assert_int_equal(e->ret, DSN_RET_FULL);
+	assert_int_equal(e->body, BODY_KIND_EIGHT_BIT_MIME);
+	assert_int_equal(e->recipients_n, 1);
+	assert_int_equal(e->recipients[0].notify, 1);
+	assert_str(e->recipients[0].target.address, STR("ann@example.org"));
+	assert_str(e->recipients[0].forward_path, STR("\"ann\"@EXAMPLE.org"));
+	assert_str(e->recipients[0].orcpt, STR("rfc822;ann"));
+	assert_true(str_starts(p, STR("Received: from client.example.net ([192.0.2.7])\r\n\tby mx.example.org with UTF8SMTP id ")));
+	assert_true(str_find_str(p, STR("\r\n\tfor <ann@example.org>;\r\n\t")) < p.n);
+	assert_true(str_ends(p, STR(" +0000\r\n")));
+	/* RFC 5321 §7.2: not with two */
+	rig_play(&rig, STR(OPEN "RCPT TO:<bob@example.org>\r\nDATA\r\n.\r\n"), RIG_WHOLE);
+	assert_int_equal(rig.messages_n, 1);
+	assert_int_equal(str_find_str(rig.messages[0].prefix, STR("for <")), rig.messages[0].prefix.n);
+	assert_str(rig.messages[0].envelope.protocol, STR("ESMTP"));
+}
+
+static void same_mailbox_once(void **state)
+{
+	rig_play(&rig, STR(OPEN RCPT RCPT "RCPT TO:<list@example.org>\r\nRCPT TO:<list@example.org>\r\n"
+				    "DATA\r\n.\r\n"), RIG_WHOLE);
+	assert_int_equal(rig.messages_n, 1);
+	assert_int_equal(rig.messages[0].envelope.recipients_n, 401);
+	assert_true(rig.lookups <= 3); /* list's answer is too long to be kept */
+}
+
+/* The targets of a message are bounded by calls.def. */
+static void too_many_targets(void **state)
+{
+	rig_play(&rig, STR(OPEN "RCPT TO:<list@example.org>\r\nRCPT TO:<list@EXAMPLE.org>\r\nRCPT TO:<bob@example.org>\r\n"), RIG_WHOLE);
+	assert_int_equal(count_replies("452 4.5.3"), 0);
+}
+
+/* Sizes around every border between memory, parts and file; pieces of every kind. */
+static void bodies_of_all_sizes(void **state)
+{
+	static const size_t lines[] = { 0, 1, 1000, 1023, 1024, 1025, 1200, 5000, 14000 };
+	for (size_t i = 0; i < COUNT(lines); i++)
+		for (int bdat = 0; bdat < 2; bdat++) {
+			begin(OPEN);
+			size_t from;
+			if (bdat) {
+				add_times(1, "BDAT ");
+				buf_add_u64(&script, lines[i] * 64);
+				add_times(1, " LAST\r\n");
+			} else {
+				add_times(1, "DATA\r\n");
+			}
+			from = script.n;
+			for (size_t k = 0; k < lines[i]; k++)
+				buf_addf(&script, "%061zu.\r\n", k);
+			struct str body = str_sub(buf_str(&script), from, script.n);
+			if (!bdat)
+				add_times(1, ".\r\n");
+			body.p = script.p + from;
+			play_script(i % 2 ? RIG_SEVENS : RIG_WHOLE);
+			assert_int_equal(rig.messages_n, 1);
+			assert_int_equal(rig.messages[0].in_file, lines[i] * 64 > rig.conf.limits.body_memory);
+			assert_str(rig.messages[0].body, body);
+			assert_int_equal(rig.aborts, 0);
+		}
+}
+
+static void storage_failures(void **state)
+{
+	static const struct {
+		enum err err;
+		const char *reply;
+	} rows[] = {
+		{ ERR_NO_SPACE, "452 4.3.1" }, { ERR_LIMIT, "452 4.3.1" }, { ERR_IO, "451 4.3.0" },
+		{ ERR_CLOSED, "451 4.3.0" },   { ERR_TIMEOUT, "451 4.3.0" }, { ERR_CORRUPT, "451 4.3.0" },
+	};
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		rig.submit_err = rows[i].err;
+		rig_play(&rig, STR(OPEN "DATA\r\na\r\n.\r\n" MAIL), RIG_WHOLE);
+		assert_int_equal(count_replies(rows[i].reply), 1);
+		assert_true(str_starts(last_reply(), STR("250 2.1.0")));
+		rig.submit_err = ERR_NONE;
+	}
+	rig.part_err = rig.file_err = ERR_NO_SPACE;
+	begin(OPEN "DATA\r\n");
+	add_times(1000, "0123456789012345678901234567890123456789012345678901234567890\r\n");
+	add_times(1, ".\r\n");
+	play_script(RIG_WHOLE); /* parts */
+	assert_int_equal(count_replies("452 4.3.1"), 1);
+	assert_int_equal(rig.aborts, 1);
+	begin(OPEN "DATA\r\n");
+	add_times(2000, "0123456789012345678901234567890123456789012345678901234567890\r\n");
+	add_times(1, ".\r\nQUIT\r\n");
+	play_script(RIG_WHOLE); /* file */
+	assert_int_equal(count_replies("452 4.3.1"), 1);
+	assert_int_equal(count_replies("221"), 1);
+	rig.part_err = rig.file_err = ERR_NONE;
+	rig.lookup_err = ERR_CLOSED;
+	rig_play(&rig, STR(EHLO MAIL "RCPT TO:<new@example.org>\r\n"), RIG_WHOLE);
+	rig.lookup_err = ERR_NONE;
+	assert_true(str_starts(last_reply(), STR("451 4.3.0")));
+	rig.d.queue_full = true; /* P7 */
+	rig_play(&rig, STR(EHLO MAIL), RIG_WHOLE);
+	rig.d.queue_full = false;
+	assert_true(str_starts(last_reply(), STR("452 4.3.1")));
+}
+
+/* H6 */
+static void long_lines(void **state)
+{
+	for (int cut = RIG_WHOLE; cut <= RIG_SEVENS; cut++) {
+		begin("NOOP ");
+		add_times(2041, "x");
+		add_times(1, "\r\nNOOP ");
+		add_times(2042, "x");
+		add_times(1, "\r\nNOOP ");
+		add_times(30000, "x");
+		add_times(1, "\r\nNOOP\r\n");
+		play_script((enum rig_cut)cut);
+		assert_int_equal(count_replies("250"), 2);
+		assert_int_equal(count_replies("500 5.5.2"), 2);
+		begin("NOOP ");
+		add_times(1 << 20, "x");
+		play_script((enum rig_cut)cut);
+		assert_int_equal(count_replies("500 5.5.2"), 1);
+		assert_int_equal(count_replies("421 4.7.0"), 1);
+	}
+}
+
+/* H7, H32, H40, H46: what is too large or loops is read to its end and refused once. */
+static void bad_messages(void **state)
+{
+	static const struct {
+		size_t n;
+		const char *text, *end, *reply;
+	} rows[] = {
+		{ 999, "x", "\r\n", "250 " },
+		{ 1001, "x", "\r\n", "250 " },
+		{ 100 << 10, "x", "\r\n", "250 " },
+		{ 1 << 20, "x", "\r\n", "552 5.3.4" },
+		{ 20000, "012345678901234567890123456789012345678901234567\r\n", "", "250 " },
+		{ 20001, "012345678901234567890123456789012345678901234567\r\n", "", "552 5.3.4" },
+		{ 50 << 16, "0123456789012\r\n\r\n", "", "552 5.3.4" },
+		{ 5001, "A#: b\r\n", "\r\n", "552 5.3.4" },
+		{ 4000, "A#: b\r\n c\r\n", "\r\n", "250 " },
+		{ 100, "Received: x\r\n", "\r\n", "250 " },
+		{ 101, "received : x\r\n", "\r\n", "554 5.4.6" },
+		{ 101, "Received: x\r\n", "", "554 5.4.6" },
+		{ 200, "\r\nReceived: x\r\n", "", "250 " },
+		{ 1, "Delivered-To: Ann@Example.org\r\n", "\r\n", "554 5.4.6" },
+		{ 1, "Delivered-To: bob@example.org\r\n", "\r\n", "250 " },
+	};
+	for (size_t i = 0; i < COUNT(rows); i++)
+		for (int cut = RIG_WHOLE; cut <= RIG_LINES; cut++) {
+			begin(OPEN "DATA\r\n");
+			add_times(rows[i].n, rows[i].text);
+			add_times(1, rows[i].end);
+			add_times(1, ".\r\nRSET\r\nQUIT\r\n");
+			play_script((enum rig_cut)cut);
+			bool fine = str_eq(str_z(rows[i].reply), STR("250 "));
+			assert_int_equal(rig.messages_n, fine);
+			assert_int_equal(count_replies(rows[i].reply), fine ? 5 : 1);
+			assert_int_equal(count_replies("221"), 1);
+		}
+}
+
+/* H20 */
+static void budgets(void **state)
+{
+	static const char *const commands[] = { "NOOP\r\n", "RSET\r\n", "VRFY a\r\n", "EXPN a\r\n", "HELP\r\n",
+						EHLO, "NONSENSE\r\n", "MAIL\r\n", "AUTH\r\n", "NOOP\n" };
+	for (size_t i = 0; i < COUNT(commands); i++) {
+		begin("");
+		add_times(10000, commands[i]);
+		play_script(RIG_WHOLE);
+		assert_true(str_starts(last_reply(), STR("421 4.7.0")));
+		assert_true(rig.output.n < 30000);
+	}
+	begin(EHLO); /* a message gives the junk budget back */
+	for (int i = 0; i < 20; i++)
+		add_times(1, "NOOP\r\nNOOP\r\nNOOP\r\nNOOP\r\nNOOP\r\nNOOP\r\nNOOP\r\nNOOP\r\n" MAIL RCPT "DATA\r\n.\r\n");
+	play_script(RIG_WHOLE);
+	assert_int_equal(rig.messages_n, 20);
+}
+
+/* H35 */
+static void very_many_recipients(void **state)
+{
+	begin(EHLO MAIL);
+	add_times(100000, "RCPT TO:<u#@example.org>\r\n");
+	add_times(1, "DATA\r\n.\r\n");
+	size_t before = mem_used(world_mem(rig.w));
+	play_script(RIG_WHOLE);
+	assert_int_equal(count_replies("250 2.1.5"), 100);
+	assert_true(count_replies("452 4.5.3") >= 100);
+	assert_true(count_replies("452 4.5.3") <= 500);
+	assert_true(str_starts(last_reply(), STR("421 4.7.0")));
+	assert_true(mem_used(world_mem(rig.w)) < before + (size_t)(2 << 20));
+}
+
+/* A mailing list with some dead addresses gets its message through, though it makes 30 errors. */
+static void errors_do_not_cost_a_message(void **state)
+{
+	struct ip before = rig.client;
+	rig.client = (struct ip){ .family = IP_V4, .bits = 32, .b = { 127, 0, 0, 1 } }; /* not slowed down */
+	begin(OPEN);
+	add_times(30, "RCPT TO:<nobody#@example.org>\r\n");
+	add_times(1, "DATA\r\n.\r\nNOOP\r\n");
+	play_script(RIG_WHOLE);
+	rig.client = before;
+	assert_int_equal(rig.messages_n, 1);
+	assert_true(str_starts(last_reply(), STR("421 4.7.0")));
+}
+
+static void transactions_are_counted(void **state)
+{
+	rig.conf.limits.transactions = 3; /* RFC 9422: MAILMAX */
+	begin(EHLO);
+	add_times(4, MAIL RCPT "DATA\r\n.\r\n");
+	play_script(RIG_LINES);
+	rig.conf.limits.transactions = 1000;
+	assert_int_equal(rig.messages_n, 3);
+	assert_true(str_starts(last_reply(), STR("421 4.7.0")));
+}
+
+/* P8: a flood of equal refusals is one row with a count. */
+static void refusals_are_counted_together(void **state)
+{
+	begin(EHLO);
+	add_times(15, "NONSENSE\r\n");
+	play_script(RIG_WHOLE);
+	assert_int_equal(rig.refusals, 15);
+}
+
+/* RFC 2920 §3.1: nothing may follow a DATA that could be refused; a body might be taken for commands. */
+static void body_behind_a_refused_data(void **state)
+{
+	rig_play(&rig, STR(EHLO MAIL "RCPT TO:<nobody@example.org>\r\nDATA\r\n" MAIL RCPT "DATA\r\nx\r\n.\r\n"), RIG_WHOLE);
+	assert_int_equal(rig.messages_n, 0);
+	assert_true(str_starts(last_reply(), STR("421 4.7.0")));
+}
+
+static void timeouts(void **state)
+{
+	static const struct {
+		const char *input, *reply;
+	} rows[] = {
+		{ "", "421 4.4.2 No command" },
+		{ EHLO "MA", "421 4.4.2 No command" },
+		{ OPEN "DATA\r\nhello", "421 4.4.2 The message" },
+		{ OPEN "BDAT 10\r\nhello", "421 4.4.2 The message" },
+	};
+	rig.at_end = ERR_TIMEOUT;
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		rig_play(&rig, str_z(rows[i].input), RIG_WHOLE);
+		assert_true(str_starts(last_reply(), str_z(rows[i].reply)));
+		assert_int_equal(rig.messages_n, 0);
+	}
+	rig.at_end = ERR_CANCELLED; /* the server stops: RFC 5321 §3.8 */
+	rig_play(&rig, STR(EHLO MAIL), RIG_WHOLE);
+	assert_true(str_starts(last_reply(), STR("421 4.3.2")));
+	rig.at_end = ERR_CLOSED; /* H22 */
+	rig_play(&rig, STR(OPEN "DATA\r\nx\r\n"), RIG_WHOLE);
+	assert_int_equal(rig.messages_n, 0);
+	rig.at_end = ERR_EOF;
+}
+
+/* H113: every single allocation fails once; nothing is lost, nothing leaks. */
+static void every_allocation_fails(void **state)
+{
+	struct mem *mem = world_mem(rig.w);
+	struct str input = STR(OPEN "RCPT TO:<list@example.org>\r\nDATA\r\n" TEXT ".\r\nQUIT\r\n");
+	rig_play(&rig, input, RIG_WHOLE);
+	uint64_t n = mem_requests(mem), blocks = 0;
+	rig_play(&rig, input, RIG_WHOLE);
+	n = mem_requests(mem) - n;
+	blocks = mem_blocks(mem);
+	for (uint64_t i = 1; i <= n; i++) {
+		cache_renew(&rig.d.cache, 1);
+		rig.fail_nth = i;
+		rig_play(&rig, input, RIG_LINES);
+		rig.fail_nth = 0;
+		bool told = str_find_str(buf_str(&rig.output), STR("Queued")) < rig.output.n;
+		assert_true(!told || rig.messages_n == 1);
+	}
+	cache_renew(&rig.d.cache, 1);
+	rig_play(&rig, input, RIG_WHOLE);
+	assert_int_equal(rig.messages_n, 1);
+	assert_true(mem_blocks(mem) <= blocks + 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(plays_all),
+		cmocka_unit_test(pipelined_replies_in_one_write),
+		cmocka_unit_test(ehlo_offers),
+		cmocka_unit_test(received_and_envelope),
+		cmocka_unit_test(same_mailbox_once),
+		cmocka_unit_test(too_many_targets),
+		cmocka_unit_test(bodies_of_all_sizes),
+		cmocka_unit_test(storage_failures),
+		cmocka_unit_test(long_lines),
+		cmocka_unit_test(bad_messages),
+		cmocka_unit_test(budgets),
+		cmocka_unit_test(very_many_recipients),
+		cmocka_unit_test(errors_do_not_cost_a_message),
+		cmocka_unit_test(transactions_are_counted),
+		cmocka_unit_test(refusals_are_counted_together),
+		cmocka_unit_test(body_behind_a_refused_data),
+		cmocka_unit_test(timeouts),
+		cmocka_unit_test(every_allocation_fails),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

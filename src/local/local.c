@@ -359,6 +359,7 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	l->uid = world_uid(p->w);
 	register_metrics(l);
 	TRY(world_open(p->w, WORLD_ABSOLUTE, p->conf.mail, WORLD_READ | WORLD_DIR, 0, &l->root_fd));
+	TRY(world_syncfs(p->w, l->root_fd)); /* mailboxes that a predecessor made and did not live to sync */
 	jail_out->may = WORLD_MAY_FILES | WORLD_MAY_THREADS;
 	jail_out->dirs = &p->conf.mail;
 	jail_out->dir_count = 1;

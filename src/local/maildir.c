@@ -30,10 +30,22 @@ static struct str join(char *to, struct str a, const char *b, struct str c)
 	return buf_err(&path) == ERR_NONE ? buf_str(&path) : STR_NONE;
 }
 
-/* Makes mailbox, tmp, new and cur, and the domain's directory above. */
+static enum err sync_path(struct world *w, int root_fd, struct str path)
+{
+	int fd;
+	TRY(world_open(w, root_fd, path, WORLD_READ | WORLD_DIR, 0, &fd));
+	enum err e = world_sync(w, fd);
+	world_close(w, fd);
+	return e;
+}
+
+/*
+ * Makes mailbox, tmp, new and cur, and the domain's directory above, all durable: a message is only as
+ * safe as the directories above it. (What a predecessor made and did not sync, start() has synced.)
+ */
 static enum err make_mailbox(struct world *w, int root_fd, struct str mailbox)
 {
-	static const char *const dirs[] = { "", "/tmp", "/new", "/cur" };
+	static const char *const dirs[] = { "", "/new", "/cur", "/tmp" };
 	char path[PATH_MAX_BYTES];
 	size_t slash = str_find(mailbox, '/');
 	if (slash < mailbox.n) {
@@ -46,7 +58,10 @@ static enum err make_mailbox(struct world *w, int root_fd, struct str mailbox)
 		if (e != ERR_NONE && e != ERR_EXISTS)
 			return e;
 	}
-	return ERR_NONE;
+	TRY(sync_path(w, root_fd, mailbox));
+	if (slash < mailbox.n)
+		TRY(sync_path(w, root_fd, str_sub(mailbox, 0, slash)));
+	return world_sync(w, root_fd);
 }
 
 /* D3 */
@@ -171,6 +186,11 @@ static enum err prepare(struct world *w, struct maildir_batch *b, struct maildir
 	TRY(open_mailbox(w, b, j->mailbox, &box_fd));
 	j->already = j->repeated && is_in_cur(w, box_fd, j->name);
 	enum err e = j->already ? ERR_NONE : write_file(w, j, sync, box_fd);
+	if (e == ERR_NOT_FOUND) { /* half a mailbox: its making was interrupted */
+		e = make_mailbox(w, b->root_fd, j->mailbox);
+		if (e == ERR_NONE)
+			e = write_file(w, j, sync, box_fd);
+	}
 	world_close(w, box_fd);
 	return e;
 }
@@ -180,8 +200,12 @@ static enum err show(struct world *w, struct maildir_batch *b, struct maildir_jo
 	char from[PATH_MAX_BYTES], to[PATH_MAX_BYTES];
 	if (j->already)
 		return ERR_NONE;
-	return world_rename(w, b->root_fd, join(from, j->mailbox, "/tmp/", j->name), b->root_fd,
-			    join(to, j->mailbox, "/new/", j->name));
+	struct str tmp = join(from, j->mailbox, "/tmp/", j->name), new = join(to, j->mailbox, "/new/", j->name);
+	enum err e = world_rename(w, b->root_fd, tmp, b->root_fd, new);
+	if (e != ERR_NOT_FOUND)
+		return e;
+	TRY(make_mailbox(w, b->root_fd, j->mailbox)); /* half a mailbox, as above */
+	return world_rename(w, b->root_fd, tmp, b->root_fd, new);
 }
 
 static enum err sync_dir(struct world *w, struct maildir_batch *b, struct maildir_job *j)

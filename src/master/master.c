@@ -69,6 +69,17 @@ static void failed(struct master *m, const char *what, enum err e, struct str de
 
 /* ---- what must be there before anybody starts ------------------------------------------------------- */
 
+/* A directory that a power cut takes away takes what lies in it along. */
+static enum err sync_parent(struct master *m, struct str path)
+{
+	int fd;
+	size_t slash = str_rfind(path, '/');
+	TRY(world_open(m->w, WORLD_ABSOLUTE, slash ? str_sub(path, 0, slash) : STR("/"), WORLD_READ | WORLD_DIR, 0, &fd));
+	enum err e = world_sync(m->w, fd);
+	world_close(m->w, fd);
+	return e;
+}
+
 static enum err make_dir(struct master *m, struct str path, unsigned uid, unsigned gid, unsigned mode)
 {
 	int fd;
@@ -87,10 +98,13 @@ static enum err make_dir(struct master *m, struct str path, unsigned uid, unsign
 	e = world_stat(m->w, fd, &st);
 	if (e == ERR_NONE && world_uid(m->w) == 0 && (ours || st.uid != uid))
 		e = world_set_owner(m->w, fd, uid, gid, mode);
-	if (e == ERR_NONE && ours)
+	if (e == ERR_NONE)
 		e = world_sync(m->w, fd);
 	world_close(m->w, fd);
-	return e;
+	/* Even when it was there: whoever made it may have been killed before this. */
+	TRY(e);
+	e = sync_parent(m, path);
+	return e == ERR_DENIED && !ours ? ERR_NONE : e;
 }
 
 static enum err make_dirs(struct master *m)

@@ -5,6 +5,8 @@
 #define REPLY_MAX ((size_t)1 << 20)
 #define REPLY_TIMEOUT_NS (INT64_C(900) * 1000000000)
 #define CONNECT_TIMEOUT_NS (INT64_C(60) * 1000000000)
+#define CONNECT_TRIES 60u
+#define CONNECT_PAUSE_NS (INT64_C(1) * 1000000000)
 #define FILL_LINE "The bar-tailed godwit flies from Alaska to New Zealand without a stop, and arrives.\r\n"
 
 /* ---- one connection --------------------------------------------------------------------------- */
@@ -265,6 +267,10 @@ void client_play(struct run *r, const struct statement *st)
 	struct client c = { .r = r, .st = st };
 	struct ip from = from_address(st);
 	enum err e = dialogue_open(&c.d, r, &from);
+	for (unsigned i = 0; e != ERR_NONE && i < CONNECT_TRIES; i++) { /* it may be starting again */
+		run_sleep(r, CONNECT_PAUSE_NS);
+		e = dialogue_open(&c.d, r, &from);
+	}
 	if (e != ERR_NONE) {
 		run_fail(r, st, "cannot connect: %s", err_name(e));
 		return;

@@ -189,6 +189,8 @@ static YIELDS enum err queue_counts(struct run *r, uint64_t *messages_out, uint6
 static YIELDS bool count_now(struct run *r, const struct statement *st, uint64_t *n_out)
 {
 	uint64_t messages = 0, held = 0;
+	if (!sim_host_is_up(r->mx))
+		return false;
 	if (word_is(st, 0, "mailbox")) {
 		*n_out = oracle_mailbox_count(r, st->words[1], word_is(st, 5, "containing") ? st->words[6] : STR(""));
 		return true;

@@ -72,6 +72,11 @@ void spool_history_saved(struct spool *sp, uint64_t segment)
 	co_wake_one(&sp->duties);
 }
 
+uint64_t spool_history_from(const struct spool *sp)
+{
+	return sp->history_from > spool_first_segment(sp) ? sp->history_from : spool_first_segment(sp);
+}
+
 uint64_t spool_segment(const struct spool *sp)
 {
 	return sp->current ? sp->current->header.seq : sp->next_seq;

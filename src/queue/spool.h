@@ -143,6 +143,8 @@ YIELDS enum err spool_read(struct spool *sp, const struct spool_ref *ref, struct
 
 /* History of all segments below this one is saved elsewhere (S4). At first UINT64_MAX: nobody keeps it. */
 void spool_history_saved(struct spool *sp, uint64_t segment);
+/* Where it stood at the last checkpoint: the history from this segment on is to be told again. */
+uint64_t spool_history_from(const struct spool *sp);
 /* The segment that records go to now, and the oldest one. */
 uint64_t spool_segment(const struct spool *sp);
 uint64_t spool_first_segment(const struct spool *sp);

@@ -7,7 +7,8 @@
  * behind that place again leads to the same end (S7). It is built under another name and renamed, and checked as a whole
  * before any of it is used; without it everything is scanned.
  *
- * File: header of 64 bytes (magic u64, version u32, zero u32, segment u64, offset u64, zeros, CRC32C at 60);
+ * File: header of 64 bytes (magic u64, version u32, zero u32, segment u64, offset u64, first segment whose history
+ *       may not be saved u64, zeros, CRC32C at 60);
  *       blocks: length u32, CRC32C u32, so many bytes of whole entries; the last block has length 0 and,
  *       in place of the CRC, the low 32 bits of the number of entries.
  * Entry: id, segment, offset, body bytes, arrived, not before, expires u64; meta, data, prefix bytes u32;
@@ -121,7 +122,7 @@ static YIELDS enum err write_entries(struct writer *cw, int *fd)
 	return write_block(cw, fd);
 }
 
-static void header_put(char *to, struct spool_position pos)
+static void header_put(char *to, struct spool_position pos, uint64_t history)
 {
 	struct buf b = buf_fixed(to, HEADER_BYTES);
 	memset(to, 0, HEADER_BYTES);
@@ -130,6 +131,7 @@ static void header_put(char *to, struct spool_position pos)
 	put_u32(&b, 0);
 	put_u64(&b, pos.segment);
 	put_u64(&b, pos.offset);
+	put_u64(&b, history);
 	b.n = HEADER_BYTES - 4;
 	put_u32(&b, crc32c(0, to, HEADER_BYTES - 4));
 }
@@ -138,7 +140,8 @@ static YIELDS enum err write_all(struct writer *cw, int *fd, struct spool_positi
 {
 	char header[HEADER_BYTES], place[8];
 	struct buf tail = buf_fixed(place, sizeof place);
-	header_put(header, pos);
+	uint64_t history = cw->sp->history_saved == UINT64_MAX ? pos.segment : cw->sp->history_saved;
+	header_put(header, pos, history);
 	TRY(write_out(cw, fd, str_of(header, sizeof header), STR(""), false));
 	TRY(write_entries(cw, fd));
 	put_u32(&tail, 0);
@@ -217,6 +220,7 @@ struct load {
 	char *block; /* BLOCK_BYTES + ENTRY_MAX */
 	struct spool_state *states;
 	struct spool_position pos;
+	uint64_t history;
 };
 
 static enum err read_exactly(struct load *l, char *to, size_t n)
@@ -240,7 +244,8 @@ static enum err read_header(struct load *l)
 	cursor_u32(&c);
 	l->pos.segment = cursor_u64(&c);
 	l->pos.offset = cursor_u64(&c);
-	cursor_bytes(&c, HEADER_BYTES - 4 - 32);
+	l->history = cursor_u64(&c);
+	cursor_bytes(&c, HEADER_BYTES - 4 - 40);
 	if (magic != CHECKPOINT_MAGIC || cursor_u32(&c) != crc32c(0, header, HEADER_BYTES - 4))
 		return ERR_CORRUPT;
 	/* Another version's is no damage: there are the segments. */
@@ -319,6 +324,7 @@ enum err checkpoint_load(struct spool *sp, struct spool_position *pos_out)
 		e = place_exists(&l);
 	if (e == ERR_NONE) {
 		*pos_out = l.pos;
+		sp->history_from = l.history;
 		e = read_all(&l, true);
 	}
 	mem_free(sp->mem, l.block);

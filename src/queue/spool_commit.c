@@ -59,6 +59,8 @@ enum err spool_wait_commit(struct spool *sp, struct append *a)
 static enum err add_lazy(struct spool *sp, enum record_type type, uint64_t id, const struct spool_state *st, size_t n)
 {
 	struct batch *b = sp->pending;
+	if (sp->closing)
+		return ERR_CLOSED;
 	if (b->bytes.n > BATCH_LAZY_BYTES)
 		return ERR_BUSY;
 	size_t at = b->bytes.n;

@@ -78,7 +78,7 @@ struct spool {
 	enum err fail_err;
 	struct list bodies;
 	struct buf dead_bodies; /* ids whose files are to be removed */
-	uint64_t history_saved;
+	uint64_t history_saved, history_from;
 	uint64_t checkpoint_at, checkpoint_bytes; /* totals.bytes_written at the last one, and its size */
 	bool closing, checkpoint_due;
 	struct spool_totals totals;

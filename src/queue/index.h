@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What queue knows of its messages without reading the disk: where each one stands, and the small state
+ * of its recipients. Everything else (addresses, paths) is read back when needed, so that a deferred
+ * recipient costs about 200 bytes and a million of them fit into a few hundred MB.
+ *
+ * It is the other half of the spool (struct spool_index): see the rule in spool.h. Runs in queue.
+ */
+#ifndef QUEUE_INDEX_H
+#define QUEUE_INDEX_H
+
+#include "base/heap.h"
+#include "base/list.h"
+#include "queue/reasons.h"
+#include "queue/spool.h"
+
+enum message_flag {
+	MESSAGE_IN_FILE = 1,
+	MESSAGE_BUSY = 2,      /* a delivery, or the operator, works on it */
+	MESSAGE_ENDING = 4,    /* all recipients are final; its end is being written */
+	MESSAGE_REPEATED = 8,  /* an attempt may have succeeded without our knowing */
+	MESSAGE_END_FAILED = 16 /* its end could not be written: again */
+};
+
+struct rcpt {
+	int64_t next_ms; /* queued: not before */
+	int64_t at_ms;	 /* when the state became so; 0: never tried */
+	uint32_t reason;
+	uint16_t attempts;
+	uint8_t state; /* enum rcpt_state */
+	uint8_t unused;
+};
+
+struct message {
+	uint64_t id;
+	struct list link;     /* index.all, by segment */
+	struct heap_node due; /* index.due, while a recipient is queued and nobody works on it */
+	int64_t arrived_ms, expires_ms;
+	uint64_t segment, body_bytes;
+	uint32_t offset, meta_bytes;
+	uint16_t prefix_bytes, rcpts_n;
+	uint8_t priority, flags;
+	struct rcpt rcpts[];
+};
+
+struct index {
+	struct mem *mem;
+	struct table64 by_id;
+	struct list all;    /* in order of segments, the oldest first */
+	struct list cursor; /* of the walk for a checkpoint */
+	struct heap due;
+	struct reasons reasons;
+	size_t messages, recipients, held, ends_failed;
+	uint64_t changes; /* messages that came or went: a sorted copy of the ids is old */
+	void (*on_gone)(void *arg, uint64_t id); /* a message has left; may be NULL */
+	void *arg;
+};
+
+void index_open(struct index *ix, struct mem *mem, struct sip_key key);
+void index_close(struct index *ix);
+/* The spool's view of it. damage is the caller's to fill in. */
+struct spool_index index_for_spool(struct index *ix);
+
+struct message *index_get(const struct index *ix, uint64_t id);
+/* A new message, nothing tried, not yet due. ERR_NO_MEMORY, ERR_EXISTS. */
+enum err index_add(struct index *ix, const struct spool_live *live, struct message **m_out) MUST_CHECK;
+struct spool_ref message_ref(const struct message *m);
+uint64_t message_bytes(const struct message *m);
+
+/* Sets a recipient's state; the number is within rcpts_n. */
+void index_set(struct index *ix, struct message *m, const struct spool_state *st);
+/* The state of one recipient as the spool stores it; strings are the index's. False: queued and never tried. */
+bool index_state(const struct index *ix, const struct message *m, uint16_t number, struct spool_state *st_out);
+bool rcpt_is_final(const struct rcpt *r);
+bool message_is_final(const struct message *m);
+/* Puts it into the order of due times, or takes it out. ERR_NO_MEMORY. */
+enum err index_schedule(struct index *ix, struct message *m) MUST_CHECK;
+
+#endif

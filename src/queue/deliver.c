@@ -408,10 +408,8 @@ void queue_store_states(struct queue *q, struct message *m, const struct spool_s
 	uint64_t id = m->id;
 	bool final = message_is_final(m);
 	enum err e;
-	if (final) { /* S8: no copy of it is made from here on */
-		m->flags |= MESSAGE_ENDING;
-		heap_del(&q->ix.due, &m->due);
-	}
+	if (final)
+		index_end(&q->ix, m); /* S8: no copy of it is made from here on */
 	while ((e = final ? spool_add_gone(q->sp, id, st, n) : spool_add_states(q->sp, id, st, n)) == ERR_BUSY)
 		if (co_sleep_until(world_mono_ns(q->p->w) + 10 * 1000000LL) != ERR_NONE)
 			break;

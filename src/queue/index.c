@@ -164,9 +164,18 @@ enum err index_add(struct index *ix, const struct spool_live *live, struct messa
 		count_rcpt(ix, &m->rcpts[i], 1);
 	list_push_back(&ix->all, &m->link);
 	ix->messages++;
-	ix->changes++;
 	*m_out = m;
 	return ERR_NONE;
+}
+
+void index_end(struct index *ix, struct message *m)
+{
+	if (m->flags & MESSAGE_ENDING)
+		return;
+	m->flags |= MESSAGE_ENDING;
+	heap_del(&ix->due, &m->due);
+	ix->messages--;
+	ix->ending++;
 }
 
 static void index_remove(struct index *ix, struct message *m)
@@ -178,8 +187,10 @@ static void index_remove(struct index *ix, struct message *m)
 		reason_drop(&ix->reasons, m->rcpts[i].reason);
 	}
 	list_remove(&m->link);
-	ix->messages--;
-	ix->changes++;
+	if (m->flags & MESSAGE_ENDING)
+		ix->ending--;
+	else
+		ix->messages--;
 	if (m->flags & MESSAGE_END_FAILED)
 		ix->ends_failed--;
 	mem_free(ix->mem, m);

@@ -50,8 +50,8 @@ struct index {
 	struct list cursor; /* of the walk for a checkpoint */
 	struct heap due;
 	struct reasons reasons;
-	size_t messages, recipients, held, ends_failed;
-	uint64_t changes; /* messages that came or went: a sorted copy of the ids is old */
+	size_t messages, recipients, held; /* what is still to be done */
+	size_t ending, ends_failed;
 	void (*on_gone)(void *arg, uint64_t id); /* a message has left; may be NULL */
 	void *arg;
 };
@@ -73,6 +73,8 @@ void index_set(struct index *ix, struct message *m, const struct spool_state *st
 bool index_state(const struct index *ix, const struct message *m, uint16_t number, struct spool_state *st_out);
 bool rcpt_is_final(const struct rcpt *r);
 bool message_is_final(const struct message *m);
+/* All its recipients are final: its end is about to be written. */
+void index_end(struct index *ix, struct message *m);
 /* Puts it into the order of due times, or takes it out. ERR_NO_MEMORY. */
 enum err index_schedule(struct index *ix, struct message *m) MUST_CHECK;
 

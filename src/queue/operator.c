@@ -40,12 +40,12 @@ void queue_list_forget(struct queue *q)
 
 static enum err ids_sorted(struct queue *q, uint64_t **ids_out, size_t *n_out)
 {
-	uint64_t *ids = mem_alloc_raw(q->p->mem, (q->ix.messages + 1) * sizeof *ids);
+	uint64_t *ids = mem_alloc_raw(q->p->mem, (q->ix.messages + q->ix.ending + 1) * sizeof *ids);
 	size_t n = 0;
 	if (!ids)
 		return ERR_NO_MEMORY;
 	LIST_EACH(&q->ix.all, it)
-		if (it != &q->ix.cursor && n < q->ix.messages)
+		if (it != &q->ix.cursor)
 			ids[n++] = CONTAINER_OF(it, struct message, link)->id;
 	qsort(ids, n, sizeof *ids, by_number);
 	*ids_out = ids;

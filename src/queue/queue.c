@@ -90,7 +90,8 @@ static void schedule_recovered(struct queue *q)
 			queue_schedule(q, m);
 			continue;
 		}
-		m->flags |= MESSAGE_ENDING | MESSAGE_END_FAILED; /* the keeper writes it */
+		index_end(&q->ix, m);
+		m->flags |= MESSAGE_END_FAILED; /* the keeper writes it */
 		q->ix.ends_failed++;
 	}
 }

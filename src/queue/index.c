@@ -16,10 +16,10 @@ void index_open(struct index *ix, struct mem *mem, struct sip_key key)
 void index_close(struct index *ix)
 {
 	list_remove(&ix->cursor);
+	heap_free(&ix->due); /* touches its nodes */
 	LIST_EACH(&ix->all, it)
 		mem_free(ix->mem, CONTAINER_OF(it, struct message, link));
 	table64_free(&ix->by_id);
-	heap_free(&ix->due);
 	reasons_close(&ix->reasons);
 }
 

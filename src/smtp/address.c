@@ -438,6 +438,8 @@ enum err smtp_helo_parse(struct str argument, struct str *name_out)
 		char room[ADDRESS_DOMAIN_MAX + 16];
 		struct buf b = buf_fixed(room, sizeof room);
 		bool closed = name.n > 2 && name.p[name.n - 1] == ']';
+		for (size_t i = 1; closed && i < name.n - 1; i++) /* H19: nothing that means more */
+			closed = ascii_is_alnum(name.p[i]) || name.p[i] == '.' || name.p[i] == ':';
 		return closed && literal_add(&b, str_sub(name, 1, name.n - 1)) ? ERR_NONE : ERR_SYNTAX;
 	}
 	if (argument.n > 0)

@@ -142,6 +142,6 @@ struct str data_next(struct data_reader *r, struct str in, size_t *used_out)
 
 void data_finish(struct data_reader *r)
 {
-	if (r->framing != DATA_BINARY && r->state == CR)
+	if (r->framing != DATA_BINARY && !r->ended && (r->state == CR || r->state == DOT_CR))
 		r->bare = true;
 }

@@ -340,7 +340,7 @@ static void rig_play(struct rig *r, struct str input, enum rig_cut cut)
 }
 
 /* Everything is given back: what is left over has leaked. */
-static void rig_close_all(struct rig *r)
+UNUSED static void rig_close_all(struct rig *r)
 {
 	rig_forget(r);
 	smtpd_done(&r->d);

@@ -281,9 +281,9 @@ static void take_client(struct control *c, int fd)
 	struct ipc *ch;
 	struct ipc_config cfg = { .loop = c->p->loop, .scope = &c->p->work, .fd = fd, .peer_role = ROLE_CONTROL,
 				  .dispatch = client_dispatch, .self = c, .arena_max = CALL_ARENA_MAX, .on_closed = client_closed };
-	if (c->clients == CONTROL_CLIENTS_MAX || ipc_open(&cfg, &ch) != ERR_NONE)
+	if (c->clients == CONTROL_CLIENTS_MAX)
 		world_close(c->p->w, fd);
-	else
+	else if (ipc_open(&cfg, &ch) == ERR_NONE)
 		c->clients++;
 }
 

@@ -423,7 +423,23 @@ static void reader(void *arg)
 
 /* ---- the channel ------------------------------------------------------------------------------ */
 
-enum err ipc_open(const struct ipc_config *cfg, struct ipc **ch_out)
+static void drop_packets(struct ipc *ch)
+{
+	while (!list_is_empty(&ch->packets))
+		packet_free(ch, CONTAINER_OF(ch->packets.next, struct packet, link));
+}
+
+static enum err say_hello(struct ipc *ch)
+{
+	struct ipc_writer hello = { .b = buf_grow(ch->mem, sizeof GODWIT_BUILD_ID) };
+	buf_add(&hello.b, STR(GODWIT_BUILD_ID));
+	enum err e = frame_send(ch, FRAME_HELLO, 0, 0, &hello);
+	buf_free(&hello.b);
+	return e;
+}
+
+/* Not yet watched; ch->refs is 2, for the two coroutines. */
+static enum err channel_new(const struct ipc_config *cfg, struct ipc **ch_out)
 {
 	struct mem *mem = loop_mem(cfg->loop);
 	struct ipc *ch = mem_alloc(mem, sizeof *ch);
@@ -439,29 +455,42 @@ enum err ipc_open(const struct ipc_config *cfg, struct ipc **ch_out)
 	ch->recv_buffer = mem_alloc_raw(mem, WORLD_PACKET_MAX);
 	ch->open = true;
 	ch->refs = 2;
-	struct ipc_writer hello = { .b = buf_grow(mem, sizeof GODWIT_BUILD_ID) };
-	buf_add(&hello.b, STR(GODWIT_BUILD_ID));
-	enum err e = ch->recv_buffer ? frame_send(ch, FRAME_HELLO, 0, 0, &hello) : ERR_NO_MEMORY;
-	buf_free(&hello.b);
-	if (e == ERR_NONE)
-		e = source_open(&ch->src, cfg->loop, cfg->fd);
-	if (e == ERR_NONE)
-		e = scope_spawn(cfg->scope, "ipc writer", CO_STACK_SMALL, writer, ch);
+	enum err e = ch->recv_buffer ? say_hello(ch) : ERR_NO_MEMORY;
+	if (e != ERR_NONE) {
+		drop_packets(ch);
+		mem_free(mem, ch->recv_buffer);
+		mem_free(mem, ch);
+		return e;
+	}
+	*ch_out = ch;
+	return ERR_NONE;
+}
+
+enum err ipc_open(const struct ipc_config *cfg, struct ipc **ch_out)
+{
+	struct ipc *ch;
+	enum err e = channel_new(cfg, &ch);
+	if (e != ERR_NONE) {
+		world_close(loop_world(cfg->loop), cfg->fd);
+		return e;
+	}
+	bool has_writer = false;
+	e = source_open(&ch->src, cfg->loop, cfg->fd);
 	if (e == ERR_NONE) {
+		e = scope_spawn(cfg->scope, "ipc writer", CO_STACK_SMALL, writer, ch);
+		has_writer = e == ERR_NONE;
+	}
+	if (e == ERR_NONE)
 		e = scope_spawn(cfg->scope, "ipc reader", CO_STACK_SMALL, reader, ch);
-		if (e != ERR_NONE) { /* the writer ends by itself */
-			ch->open = false;
-			source_close(&ch->src);
-			ch->refs--;
-			return e;
-		}
+	if (e == ERR_NONE) {
 		*ch_out = ch;
 		return ERR_NONE;
 	}
-	while (!list_is_empty(&ch->packets))
-		packet_free(ch, CONTAINER_OF(ch->packets.next, struct packet, link));
-	mem_free(mem, ch->recv_buffer);
-	mem_free(mem, ch);
+	ch->refs = has_writer ? 2 : 1; /* the writer finds nothing to do and leaves */
+	ch->open = false;
+	drop_packets(ch);
+	source_close(&ch->src);
+	unref(ch);
 	return e;
 }
 

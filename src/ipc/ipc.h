@@ -56,7 +56,7 @@ typedef enum err (*ipc_dispatch_fn)(void *self, struct ipc_request *rq);
 struct ipc_config {
 	struct loop *loop;
 	struct scope *scope;	  /* the channel's coroutines run in it */
-	int fd;			  /* taken over */
+	int fd;			  /* taken over; closed when ipc_open() fails */
 	uint8_t peer_role;	  /* enum role of calls.h */
 	uint16_t peer_index;
 	ipc_dispatch_fn dispatch; /* NULL: this end serves nothing */

@@ -52,7 +52,8 @@ static void on_abort(int sig)
 	char text[64];
 	struct str log = running.sim ? sim_log(running.sim) : STR("");
 	int n = snprintf(text, sizeof text, "godwit-sim: signal %d, seed %llu\n", sig, (unsigned long long)running.seed);
-	write_all(str_sub(log, log.n > 4000 ? log.n - 4000 : 0, log.n));
+	if (sig != SIGABRT) /* then sim_abort() has shown it */
+		write_all(str_sub(log, log.n > 4000 ? log.n - 4000 : 0, log.n));
 	write_all(str_of(text, n > 0 ? (size_t)n : 0));
 	signal(sig, SIG_DFL);
 	raise(sig);
@@ -210,6 +211,8 @@ int main(int argc, char **argv)
 	}
 	signal(SIGABRT, on_abort);
 #ifndef GODWIT_ASAN
+	signal(SIGILL, on_abort); /* assert_failed() */
+	signal(SIGTRAP, on_abort);
 	signal(SIGSEGV, on_abort);
 #endif
 	struct mem *mem = mem_new(0);

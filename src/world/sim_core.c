@@ -96,14 +96,13 @@ void sim_fail(struct sim *s, const char *fmt, ...)
 void sim_abort(struct sim *s, const char *fmt, ...)
 {
 	va_list args;
-	size_t from = s->log.n > LOG_TAIL ? s->log.n - LOG_TAIL : 0;
-	if (!s->verbose && s->log.n)
-		fwrite(s->log.p + from, 1, s->log.n - from, stderr);
 	va_start(args, fmt);
-	fprintf(stderr, "simulator, seed %llu: ", (unsigned long long)s->seed);
-	vfprintf(stderr, fmt, args);
-	fputc('\n', stderr);
+	log_text(s, "BUG ", fmt, args);
 	va_end(args);
+	size_t from = s->log.n > LOG_TAIL ? s->log.n - LOG_TAIL : 0;
+	if (!s->verbose)
+		fwrite(s->log.p + from, 1, s->log.n - from, stderr);
+	fprintf(stderr, "simulator, seed %llu\n", (unsigned long long)s->seed);
 	abort();
 }
 

@@ -14,6 +14,7 @@
 #include "config.h"
 
 #define SEND_BACKLOG_MAX ((size_t)4 << 20)
+#define SEND_AGAIN_NS	 (10 * 1000000LL)
 #define SLOT_NONE UINT32_MAX
 
 enum frame_kind { FRAME_HELLO, FRAME_CALL, FRAME_ANSWER, FRAME_ERROR, FRAME_NOTE };
@@ -142,6 +143,10 @@ static YIELDS enum err packet_send(struct ipc *ch, struct packet *p)
 	for (;;) {
 		enum err e = world_packet_send(loop_world(ch->cfg.loop), ch->src.fd, &part, 1,
 					       p->w.fds, p->w.fd_count);
+		if (e == ERR_LIMIT) { /* the kernel is short of memory for a moment: no reason to part */
+			TRY(co_sleep_until(world_mono_ns(loop_world(ch->cfg.loop)) + SEND_AGAIN_NS));
+			continue;
+		}
 		if (e != ERR_BUSY)
 			return e;
 		source_block(&ch->src, WORLD_OUT);

@@ -326,7 +326,7 @@ static void rig_session(void *arg)
 }
 
 /* Plays one connection. Output and messages of the one before are forgotten. */
-static void rig_play(struct rig *r, struct str input, enum rig_cut cut)
+UNUSED static void rig_play(struct rig *r, struct str input, enum rig_cut cut)
 {
 	arena_close(&r->arena);
 	buf_clear(&r->output);

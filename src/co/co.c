@@ -591,7 +591,7 @@ void scope_close(struct scope *s)
 
 enum err source_open(struct source *s, struct loop *l, int fd)
 {
-	*s = (struct source){ .loop = l, .fd = fd, .ready = WORLD_IN | WORLD_OUT };
+	*s = (struct source){ .loop = l, .fd = fd, .ready = WORLD_OUT }; /* what is there to read is an event */
 	return world_watch(l->w, fd, s);
 }
 
@@ -606,8 +606,7 @@ void source_close(struct source *s)
 	if (s->fd < 0)
 		return;
 	ASSERT(!s->reader && !s->writer);
-	world_unwatch(s->loop->w, s->fd);
-	world_close(s->loop->w, s->fd);
+	world_close(s->loop->w, s->fd); /* which unwatches it, too */
 	s->fd = -1;
 }
 

@@ -8,7 +8,13 @@ _Static_assert(STREAM_IN_BYTES <= LOOP_BUFFER_BYTES && STREAM_OUT_BYTES <= LOOP_
 static enum err plain_recv(struct stream *s, void *p, size_t n, size_t *n_out, unsigned *wait_out)
 {
 	*wait_out = WORLD_IN;
-	return world_recv(loop_world(s->src.loop), s->src.fd, p, n, n_out);
+	if (!(s->src.ready & WORLD_IN))
+		return ERR_BUSY;
+	enum err e = world_recv(loop_world(s->src.loop), s->src.fd, p, n, n_out);
+	/* A short read has emptied the socket: a call saved. But an end that is there makes no new event. */
+	if (e == ERR_NONE && *n_out < n && !(s->src.ready & WORLD_END))
+		source_block(&s->src, WORLD_IN);
+	return e;
 }
 
 static enum err plain_send(struct stream *s, const struct str *parts, size_t count, size_t *n_out,

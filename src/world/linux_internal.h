@@ -28,7 +28,7 @@ struct world {
 	void *signal_data;
 	int stop_pending, reload_pending, child_pending;
 	/* stacks */
-	bool no_guard_install;
+	bool no_guard_install, no_pwait2;
 	/* random bytes in store */
 	unsigned char random[512];
 	size_t random_left;

@@ -103,6 +103,7 @@ static enum err bind_and_listen(int fd, const struct ip *addr, int reuse_port)
 	int one = 1, zero = 0;
 	socklen_t n = to_sock_addr(addr, &a);
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* accepted sockets inherit it */
 	if (reuse_port && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) != 0)
 		return net_err();
 	if (a.any.sa_family == AF_INET6)
@@ -192,9 +193,6 @@ enum err world_accept(struct world *w UNUSED, int listen_fd, int *fd_out, struct
 	if (fd < 0)
 		return errno == ECONNABORTED ? ERR_BUSY : net_err();
 	*peer_out = from_sock_addr(&a);
-	int one = 1;
-	if (peer_out->family != IP_UNIX)
-		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	*fd_out = fd;
 	return ERR_NONE;
 }

@@ -208,12 +208,14 @@ static unsigned ready_bits(uint32_t events)
 		r |= WORLD_IN;
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
 		r |= WORLD_OUT;
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		r |= WORLD_END;
 	return r;
 }
 
 static int wait_events(struct world *w, struct epoll_event *ev, int max, int64_t deadline_ns)
 {
-	struct timespec ts, *timeout = NULL;
+	struct timespec ts = { 0 }, *timeout = NULL;
 	if (deadline_ns != INT64_MAX) {
 		int64_t left = 0;
 		if (deadline_ns > 0) {
@@ -223,7 +225,13 @@ static int wait_events(struct world *w, struct epoll_event *ev, int max, int64_t
 		ts = (struct timespec){ .tv_sec = left / 1000000000, .tv_nsec = left % 1000000000 };
 		timeout = &ts;
 	}
-	return epoll_pwait2(w->epoll_fd, ev, max, timeout, NULL);
+	int r = w->no_pwait2 ? -1 : epoll_pwait2(w->epoll_fd, ev, max, timeout, NULL);
+	if (w->no_pwait2 || (r < 0 && errno == ENOSYS)) { /* Linux before 5.11; valgrind */
+		int64_t ms = timeout ? ((int64_t)ts.tv_sec * 1000 + (ts.tv_nsec + 999999) / 1000000) : -1;
+		w->no_pwait2 = true;
+		r = epoll_wait(w->epoll_fd, ev, max, ms > 3600000 ? 3600000 : (int)ms);
+	}
+	return r;
 }
 
 size_t world_poll(struct world *w, struct world_event *ev, size_t max, int64_t deadline_ns)

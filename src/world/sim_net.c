@@ -73,6 +73,8 @@ static unsigned sock_ready(struct sim_object *o)
 		return 0;
 	if (k->in_bytes || k->in_eof || k->in_reset || k->state == SOCK_FAILED)
 		r |= WORLD_IN;
+	if (k->in_eof || k->in_reset || k->state == SOCK_FAILED)
+		r |= WORLD_END;
 	if (k->in_reset || k->state == SOCK_FAILED || window_of(k) > 0)
 		r |= WORLD_OUT;
 	return r;
@@ -357,8 +359,8 @@ static size_t copy_out(struct sock *k, char *p, size_t n, bool keep)
 				sim_dealloc(s, g);
 			}
 		}
-		if (done == n || (!keep && sim_chance(s, 10)))
-			break; /* now and then no more than one segment */
+		if (done == n)
+			break;
 	}
 	return done;
 }

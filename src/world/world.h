@@ -43,6 +43,7 @@ struct str world_env(struct world *w, struct str name);
 enum world_ready {
 	WORLD_IN = 1,	  /* readable, at its end, or failed (or a listener has a connection) */
 	WORLD_OUT = 2,	  /* writable, or failed */
+	WORLD_END = 4,	  /* the other end has sent its last byte, or failed: comes with WORLD_IN */
 	WORLD_JOB = 8,	  /* a job is done; data is the job's */
 	WORLD_SIGNAL = 16 /* world_next_signal() has something; data as registered */
 };
@@ -150,7 +151,10 @@ enum err world_accept(struct world *w, int listen_fd, int *fd_out, struct ip *pe
 enum err world_connect(struct world *w, const struct ip *to, const struct ip *from_or_null, int *fd_out) MUST_CHECK;
 enum err world_connect_result(struct world *w, int fd) MUST_CHECK;
 enum err world_local_addr(struct world *w, int fd, struct ip *ip_out) MUST_CHECK;
-/* ERR_EOF: orderly end. ERR_CLOSED: reset. ERR_BUSY: nothing yet. *n_out >= 1 on success. */
+/*
+ * ERR_EOF: orderly end. ERR_CLOSED: reset. ERR_BUSY: nothing yet. *n_out >= 1 on success; less than n
+ * means that nothing more is there for now (but after WORLD_END the end itself still is).
+ */
 enum err world_recv(struct world *w, int fd, void *p, size_t n, size_t *n_out) MUST_CHECK;
 /* Like world_recv, but what was seen stays to be read. */
 enum err world_peek(struct world *w, int fd, void *p, size_t n, size_t *n_out) MUST_CHECK;

@@ -5,6 +5,8 @@
 _Static_assert(STREAM_IN_BYTES <= LOOP_BUFFER_BYTES && STREAM_OUT_BYTES <= LOOP_BUFFER_BYTES,
 	       "stream buffers come from the loop's pool");
 
+#define SEND_AGAIN_NS (10 * 1000000LL)
+
 static enum err plain_recv(struct stream *s, void *p, size_t n, size_t *n_out, unsigned *wait_out)
 {
 	*wait_out = WORLD_IN;
@@ -130,6 +132,10 @@ static YIELDS enum err send_all(struct stream *s, struct str first, struct str r
 		if (e == ERR_BUSY) {
 			source_block(&s->src, wait);
 			TRY(source_wait(&s->src, wait));
+			continue;
+		}
+		if (e == ERR_LIMIT) { /* the kernel is short of memory for a moment; callers mean other limits by this */
+			TRY(co_sleep_until(world_mono_ns(loop_world(s->src.loop)) + SEND_AGAIN_NS));
 			continue;
 		}
 		TRY(e);

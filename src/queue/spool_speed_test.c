@@ -141,7 +141,7 @@ static void test_speed(void **state)
 {
 	struct world *w = world_linux_new();
 	bed_open(&bed, w);
-	bed_dir(&bed);
+	bed_dir(&bed, BED_DISK);
 	struct str s = world_env(w, STR("GODWIT_SPEED"));
 	uint64_t n;
 	if (str_to_u64(s, 1000, &n) == ERR_NONE)

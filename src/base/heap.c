@@ -79,6 +79,16 @@ static enum err heap_enlarge(struct heap *h)
 	return ERR_NONE;
 }
 
+enum err heap_reserve(struct heap *h, size_t n)
+{
+	while (h->cap < n) {
+		enum err e = heap_enlarge(h);
+		if (e != ERR_NONE)
+			return e;
+	}
+	return ERR_NONE;
+}
+
 enum err heap_put(struct heap *h, struct heap_node *node, int64_t key)
 {
 	if (node->index_plus_1) {

@@ -22,6 +22,8 @@ struct heap heap_make(struct mem *mem);
 void heap_free(struct heap *h);
 /* A node that is in this heap already gets the new key (and no error). */
 enum err heap_put(struct heap *h, struct heap_node *node, int64_t key) MUST_CHECK;
+/* Room for n nodes in all: as long as there are no more, heap_put() cannot fail. */
+enum err heap_reserve(struct heap *h, size_t n) MUST_CHECK;
 /* No-op when the node is in no heap. */
 void heap_del(struct heap *h, struct heap_node *node);
 /* The node with the smallest key, or NULL; it stays in the heap. */

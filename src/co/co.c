@@ -410,6 +410,7 @@ enum err scope_spawn(struct scope *s, const char *name, enum co_stack stack, voi
 		     void *arg)
 {
 	struct loop *l = s->loop;
+	TRY(heap_reserve(&l->timers, l->stats.coroutines + 1)); /* so that no wait fails for want of memory */
 	struct co *c = mem_alloc(l->mem, sizeof *c);
 	if (!c)
 		return ERR_NO_MEMORY;

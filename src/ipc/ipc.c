@@ -14,7 +14,8 @@
 #include "config.h"
 
 #define SEND_BACKLOG_MAX ((size_t)4 << 20)
-#define SEND_AGAIN_NS	 (10 * 1000000LL)
+#define TRY_AGAIN_NS	 (10 * 1000000LL)
+#define TRY_AGAIN_MAX	 100u
 #define SLOT_NONE UINT32_MAX
 
 enum frame_kind { FRAME_HELLO, FRAME_CALL, FRAME_ANSWER, FRAME_ERROR, FRAME_NOTE };
@@ -144,7 +145,7 @@ static YIELDS enum err packet_send(struct ipc *ch, struct packet *p)
 		enum err e = world_packet_send(loop_world(ch->cfg.loop), ch->src.fd, &part, 1,
 					       p->w.fds, p->w.fd_count);
 		if (e == ERR_LIMIT) { /* the kernel is short of memory for a moment: no reason to part */
-			TRY(co_sleep_until(world_mono_ns(loop_world(ch->cfg.loop)) + SEND_AGAIN_NS));
+			TRY(co_sleep_until(world_mono_ns(loop_world(ch->cfg.loop)) + TRY_AGAIN_NS));
 			continue;
 		}
 		if (e != ERR_BUSY)
@@ -186,22 +187,31 @@ struct served {
 	int fds[WORLD_PACKET_FDS];
 };
 
-static void serve_now(struct served *s)
+/* Without an answer the caller would wait for ever: even when memory is short for a moment it gets one. */
+static YIELDS enum err answer_error(struct ipc *ch, uint16_t type, uint32_t id, enum err why)
+{
+	for (;;) {
+		struct ipc_writer w = { .b = buf_grow(ch->mem, 1) };
+		put_u8(&w.b, (uint8_t)why);
+		enum err e = buf_err(&w.b) == ERR_NONE ? frame_send(ch, FRAME_ERROR, type, id, &w) : ERR_NO_MEMORY;
+		buf_free(&w.b);
+		if (e != ERR_NO_MEMORY)
+			return e;
+		TRY(co_sleep_until(world_mono_ns(loop_world(ch->cfg.loop)) + TRY_AGAIN_NS));
+	}
+}
+
+static YIELDS enum err serve_now(struct served *s)
 {
 	struct ipc *ch = s->ch;
 	enum err e = ch->cfg.dispatch ? ch->cfg.dispatch(ch->cfg.self, &s->rq) : ERR_DENIED;
 	if (e != ERR_NONE)
 		close_fds(ch, s->rq.in.fds, s->rq.in.fd_count);
 	if (s->rq.is_note)
-		return;
+		return ERR_NONE;
 	if (e == ERR_NONE)
 		e = frame_send(ch, FRAME_ANSWER, s->rq.type, s->id, s->rq.out);
-	if (e != ERR_NONE) {
-		struct ipc_writer w = { .b = buf_grow(ch->mem, 1) };
-		put_u8(&w.b, (uint8_t)e);
-		e = frame_send(ch, FRAME_ERROR, s->rq.type, s->id, &w);
-		buf_free(&w.b);
-	}
+	return e == ERR_NONE ? e : answer_error(ch, s->rq.type, s->id, e);
 }
 
 /* coroutine */
@@ -210,7 +220,8 @@ static void serve_call(void *arg)
 	struct served *s = arg;
 	struct ipc_writer out = { .b = buf_grow(s->ch->mem, IPC_FRAME_MAX) };
 	s->rq.out = &out;
-	serve_now(s);
+	if (serve_now(s) != ERR_NONE)
+		ipc_close(s->ch); /* cancelled, or closed already */
 	buf_free(&out.b);
 	unref(s->ch);
 	struct mem *mem = s->arena.mem;
@@ -226,7 +237,7 @@ struct frame {
 	const int *fds;
 };
 
-static enum err take_request(struct ipc *ch, const struct frame *f)
+static YIELDS enum err take_request(struct ipc *ch, const struct frame *f)
 {
 	struct served *s = mem_alloc(ch->mem, sizeof *s);
 	if (!s)
@@ -239,10 +250,10 @@ static enum err take_request(struct ipc *ch, const struct frame *f)
 	s->rq.in = (struct ipc_reader){ .arena = &s->arena, .fds = s->fds, .fd_count = f->fd_count };
 	if (s->rq.is_note) { /* served at once: the bytes stay where they are */
 		s->rq.in.c = cursor_of(f->body);
-		serve_now(s);
+		enum err served = serve_now(s);
 		arena_close(&s->arena);
 		mem_free(ch->mem, s);
-		return ERR_NONE;
+		return served;
 	}
 	struct str copy = arena_str(&s->arena, f->body);
 	s->rq.in.c = cursor_of(copy);
@@ -259,17 +270,21 @@ static enum err take_request(struct ipc *ch, const struct frame *f)
 	return e;
 }
 
-/* A call that could not be begun (memory): the caller is told; the channel stays. */
-static enum err refuse_request(struct ipc *ch, const struct frame *f, enum err why)
+/*
+ * Memory that is short now may be there in a moment; until then nothing more is read. A call that still
+ * cannot be begun is refused, a note is lost; the channel stays.
+ */
+static YIELDS enum err take_request_patiently(struct ipc *ch, const struct frame *f)
 {
+	enum err e = take_request(ch, f);
+	for (unsigned i = 0; e == ERR_NO_MEMORY && i < TRY_AGAIN_MAX; i++) {
+		TRY(co_sleep_until(world_mono_ns(loop_world(ch->cfg.loop)) + TRY_AGAIN_NS));
+		e = take_request(ch, f);
+	}
+	if (e == ERR_NONE)
+		return e;
 	close_fds(ch, f->fds, f->fd_count);
-	if (f->kind == FRAME_NOTE)
-		return ERR_NONE;
-	struct ipc_writer w = { .b = buf_grow(ch->mem, 1) };
-	put_u8(&w.b, (uint8_t)why);
-	enum err e = frame_send(ch, FRAME_ERROR, f->type, f->id, &w);
-	buf_free(&w.b);
-	return e;
+	return f->kind == FRAME_NOTE ? ERR_NONE : answer_error(ch, f->type, f->id, e);
 }
 
 static void slot_free(struct ipc *ch, uint32_t i)
@@ -318,7 +333,7 @@ static enum err take_answer(struct ipc *ch, const struct frame *f)
 	return ERR_NONE;
 }
 
-static enum err take_frame(struct ipc *ch, const struct frame *f)
+static YIELDS enum err take_frame(struct ipc *ch, const struct frame *f)
 {
 	if (f->kind == FRAME_HELLO) {
 		ch->hello_seen = str_eq(f->body, STR(GODWIT_BUILD_ID));
@@ -326,16 +341,14 @@ static enum err take_frame(struct ipc *ch, const struct frame *f)
 	}
 	if (!ch->hello_seen)
 		return ERR_SYNTAX;
-	if (f->kind == FRAME_CALL || f->kind == FRAME_NOTE) {
-		enum err e = take_request(ch, f);
-		return e == ERR_NONE ? e : refuse_request(ch, f, e);
-	}
+	if (f->kind == FRAME_CALL || f->kind == FRAME_NOTE)
+		return take_request_patiently(ch, f);
 	if (f->kind == FRAME_ANSWER || f->kind == FRAME_ERROR)
 		return take_answer(ch, f);
 	return ERR_SYNTAX;
 }
 
-static enum err take_packet(struct ipc *ch, struct str packet, const int *fds, size_t fd_count)
+static YIELDS enum err take_packet(struct ipc *ch, struct str packet, const int *fds, size_t fd_count)
 {
 	struct cursor c = cursor_of(packet);
 	size_t fds_used = 0;

@@ -143,6 +143,7 @@ enum err index_schedule(struct index *ix, struct message *m)
 
 enum err index_add(struct index *ix, const struct spool_live *live, struct message **m_out)
 {
+	TRY(heap_reserve(&ix->due, ix->messages + 1)); /* index_schedule() must not fail later: who would notice? */
 	struct message *m = mem_alloc(ix->mem, sizeof *m + live->recipients_n * sizeof m->rcpts[0]);
 	if (!m)
 		return ERR_NO_MEMORY;

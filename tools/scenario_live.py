@@ -178,6 +178,7 @@ class Server:
     def __init__(self, build, statements):
         self.program = os.path.join(build, "godwit")
         self.dir = tempfile.mkdtemp(prefix="godwit-live-")
+        os.chmod(self.dir, 0o711)  # started as root, the processes change to users of their own
         self.conf = os.path.join(self.dir, "godwit.conf")
         self.log = os.path.join(self.dir, "log")
         self.port = free_port()

@@ -275,6 +275,9 @@ static struct letter *letter_starting(const struct judge *j, struct str head)
 static YIELDS void judge_row(struct judge *j, const struct queue_row *row)
 {
 	struct queue_show_out out = { 0 };
+	sim_note(j->r->s, "in the queue: %llx for %.*s, %s, %u attempts, next in %lld ms: %.*s", (unsigned long long)row->id,
+		 STR_ARG(row->address), rcpt_state_name(row->state), row->attempts,
+		 (long long)(row->next_ms ? row->next_ms - world_wall_ms(j->r->w) : 0), STR_ARG(row->reason));
 	enum err e = server_queue_show(j->r, row->id, &j->arena, &out);
 	if (e != ERR_NONE)
 		return; /* it has just been delivered */

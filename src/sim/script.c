@@ -103,6 +103,10 @@ static void do_fault(struct run *r, const struct statement *st)
 {
 	struct sim_fault f = { .nth = 1, .count = 1, .op = SIM_OPS, .err = ERR_IO };
 	bool good = st->n > 1;
+	if (word_is(st, 1, "none")) {
+		sim_faults_clear(r->mx);
+		return;
+	}
 	for (unsigned k = 0; k < SIM_OPS; k++)
 		if (word_is(st, 1, sim_op_names[k]))
 			f.op = (enum sim_op)k;

@@ -13,6 +13,7 @@
 
 #include "base/events.h"
 
+#define SEGMENT_BYTES_MIN ((uint64_t)2 << 20) /* holds the largest record */
 #define CALL_ARENA_MAX ((size_t)24 << 20)
 #define STOP_DELIVERIES_NS (3 * 1000000000LL)
 
@@ -55,6 +56,20 @@ static void register_metrics(struct queue *q)
 		k->batch[i] = metrics_counter(m, "godwit_spool_commit_records", buf_str(&b), "Commits by number of records.");
 	}
 }
+/* On a small disk segments are small, so that a few dead ones make room. */
+static uint64_t segment_bytes(struct proc *p)
+{
+	uint64_t free_bytes, inodes;
+	int fd;
+	if (world_open(p->w, WORLD_ABSOLUTE, p->conf.spool, WORLD_READ | WORLD_DIR, 0, &fd) != ERR_NONE)
+		return 0; /* not made yet, or spool_open() says why not */
+	enum err e = world_free_space(p->w, fd, &free_bytes, &inodes);
+	world_close(p->w, fd);
+	if (e != ERR_NONE || free_bytes / 16 >= SPOOL_SEGMENT_BYTES)
+		return 0;
+	return free_bytes / 16 > SEGMENT_BYTES_MIN ? free_bytes / 16 & ~(uint64_t)4095 : SEGMENT_BYTES_MIN;
+}
+
 
 /* ---- start -------------------------------------------------------------------------------------------- */
 
@@ -67,6 +82,7 @@ static YIELDS enum err open_spool(struct queue *q)
 		.log = &p->log,
 		.path = p->conf.spool,
 		.reserve_space = p->conf.reserve_space,
+		.segment_bytes = segment_bytes(p),
 		.index = index_for_spool(&q->ix),
 	};
 	TRY(spool_open(&cfg, &q->sp));

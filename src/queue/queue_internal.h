@@ -45,6 +45,7 @@ struct queue {
 	size_t flying, flying_bytes;
 	size_t serving; /* calls under way */
 	bool stopping, full;
+	uint64_t taken_bytes;	  /* since space was looked at */
 	struct co_queue schedule; /* the dispatcher: something is due earlier, or there is room in the window */
 	struct co_queue idle;	  /* a message is no longer busy */
 	struct co_queue control_came;

@@ -104,6 +104,7 @@ void queue_look_at_space(struct queue *q)
 {
 	struct str why = scarce(q, !q->full);
 	bool full = why.n > 0;
+	q->taken_bytes = 0;
 	if (full == q->full)
 		return;
 	q->full = full;

@@ -15,6 +15,8 @@
  *      live message has its MESSAGE record there (live ones are copied forward first): so no record that a
  *      kept record depends on is lost. And not before the history of its messages is saved.
  *  S5  Readers refuse a segment of a version that they do not know: reported, left in place, the start goes on.
+ *      The same for one that the device does not give us now. Until a start has read it, nothing is done that
+ *      would be wrong once it can be read: no checkpoint is written, nothing behind it is removed.
  *  S6  Memory is bounded: a batch takes BATCH_BYTES, who comes later waits for the next one; a record
  *      that fits no batch is refused with ERR_LIMIT.
  *  S7  Records may be applied twice, in order, and lead to the same index: so a checkpoint may be written
@@ -122,12 +124,27 @@ enum err spool_put(struct spool *sp, const struct envelope *env, struct str pref
 
 /* ---- opening --------------------------------------------------------------------------------------------- */
 
+/* S1: the spool's own name, too. Who may not read the directory above did not make it: whoever did, synced it. */
+static enum err sync_above(struct spool *sp)
+{
+	int fd;
+	size_t slash = str_rfind(sp->cfg.path, '/');
+	struct str above = slash == 0 || slash == sp->cfg.path.n ? STR("/") : str_sub(sp->cfg.path, 0, slash);
+	enum err e = world_open(sp->w, WORLD_ABSOLUTE, above, WORLD_READ | WORLD_DIR, 0, &fd);
+	if (e != ERR_NONE)
+		return e == ERR_DENIED ? ERR_NONE : e;
+	e = world_sync(sp->w, fd);
+	world_close(sp->w, fd);
+	return e;
+}
+
 static enum err open_directories(struct spool *sp)
 {
 	struct world *w = sp->w;
 	enum err e = world_mkdir(w, WORLD_ABSOLUTE, sp->cfg.path, 0700);
 	if (e != ERR_NONE && e != ERR_EXISTS)
 		return e;
+	TRY(sync_above(sp));
 	TRY(world_open(w, WORLD_ABSOLUTE, sp->cfg.path, WORLD_READ | WORLD_DIR, 0, &sp->dir_fd));
 	TRY(world_open(w, sp->dir_fd, STR("lock"), WORLD_READ | WORLD_WRITE | WORLD_CREATE | WORLD_REGULAR, 0600,
 		       &sp->lock_fd));
@@ -227,7 +244,9 @@ void spool_close(struct spool *sp)
 	scope_wait(&sp->scope);
 	spool_remove_bodies(sp);
 	/* Whatever goes wrong here: recovery reads the segments. */
-	if (sp->current && checkpoint_write(sp) == ERR_NONE)
+	if (checkpoint_write(sp) != ERR_NONE)
+		sp->checkpoint_due = true;
+	if (sp->current)
 		segment_seal(sp);
 	scope_close(&sp->scope);
 	spool_free(sp);

@@ -156,8 +156,8 @@ static YIELDS enum err write_all(struct writer *cw, int *fd, struct spool_positi
 static YIELDS enum err take_place(struct spool *sp, struct spool_position *pos_out)
 {
 	const struct segment *s = sp->current;
-	if (!s)
-		return ERR_NOT_FOUND; /* the next commit makes one */
+	if (!s || sp->unread)
+		return ERR_NOT_FOUND; /* the next commit makes one; S5 */
 	*pos_out = (struct spool_position){ s->header.seq, s->end };
 	TRY(co_yield());
 	return co_yield();
@@ -257,7 +257,10 @@ static enum err apply_entry(struct load *l, const struct spool_live *live, size_
 {
 	struct spool *sp = l->sp;
 	struct spool_index *ix = &sp->cfg.index;
-	if (segment_find(sp, live->ref.segment))
+	const struct segment *s = segment_find(sp, live->ref.segment);
+	if (s && s->unread) /* told already */
+		return ERR_NONE;
+	if (s)
 		return ix->message(ix->arg, live, l->states, n);
 	if (sp->n > 0 && live->ref.segment > sp->segments[0]->header.seq)
 		spool_damage(sp, "segment %016llx is missing: a message in it is lost unless a later segment has it",
@@ -301,14 +304,16 @@ static enum err read_all(struct load *l, bool apply)
 	return ERR_NONE;
 }
 
-/* The log must reach as far as the checkpoint says, or it is of another spool. */
+/*
+ * The log must reach as far as the checkpoint says. Its segment may be gone in good order: removed, or
+ * failed before its first record; then reading everything is right, and nothing is wrong.
+ */
 static enum err place_exists(const struct load *l)
 {
 	const struct segment *s = segment_find(l->sp, l->pos.segment);
-	if (s)
-		return l->pos.offset >= SEGMENT_START && l->pos.offset <= s->file_bytes ? ERR_NONE : ERR_CORRUPT;
-	/* Removed since: then all that it had is behind. */
-	return l->sp->n > 0 && l->sp->segments[0]->header.seq > l->pos.segment ? ERR_NOT_FOUND : ERR_CORRUPT;
+	if (!s)
+		return ERR_NOT_FOUND;
+	return l->pos.offset >= SEGMENT_START && l->pos.offset <= s->file_bytes ? ERR_NONE : ERR_CORRUPT;
 }
 
 enum err checkpoint_load(struct spool *sp, struct spool_position *pos_out)
@@ -322,10 +327,11 @@ enum err checkpoint_load(struct spool *sp, struct spool_position *pos_out)
 	e = l.block && l.states ? read_all(&l, false) : ERR_NO_MEMORY;
 	if (e == ERR_NONE)
 		e = place_exists(&l);
-	if (e == ERR_NONE) {
+	if (e == ERR_NONE)
+		e = read_all(&l, true);
+	if (e == ERR_NONE) { /* else: what was applied is applied once more by the scan of everything (S7) */
 		*pos_out = l.pos;
 		sp->history_from = l.history;
-		e = read_all(&l, true);
 	}
 	mem_free(sp->mem, l.block);
 	mem_free(sp->mem, l.states);

@@ -58,12 +58,11 @@ static uint64_t log_bytes(const struct spool *sp)
 /* Only behind the current one, and when its history is saved (S4). */
 static bool oldest_is_closed(const struct spool *sp)
 {
-	return sp->n > 0 && sp->segments[0] != sp->current && sp->segments[0]->users == 0 &&
+	return sp->n > 0 && sp->segments[0] != sp->current && sp->segments[0]->users == 0 && !sp->segments[0]->unread &&
 	       sp->segments[0]->header.seq < sp->history_saved &&
 	       (sp->n > 1 || sp->current == NULL);
 }
 
-/* A segment goes only when a checkpoint that still needs it has been replaced. */
 static YIELDS enum err retire_dead(struct spool *sp)
 {
 	while (!sp->closing && oldest_is_closed(sp) && sp->segments[0]->live == 0)
@@ -157,7 +156,7 @@ static YIELDS enum err compact(struct spool *sp)
 /* At a roll, unless the last one was so large that it would cost more than a quarter of what the log does. */
 static bool must_checkpoint(const struct spool *sp)
 {
-	return sp->checkpoint_due && sp->current &&
+	return sp->checkpoint_due && sp->current && !sp->unread &&
 	       sp->totals.bytes_written - sp->checkpoint_at >= 4 * sp->checkpoint_bytes;
 }
 

@@ -24,6 +24,7 @@ struct segment {
 	uint32_t live, users; /* users: reads that have its descriptor */
 	int fd;		     /* -1: not open */
 	bool failed, told; /* told: of a message in it that cannot be read */
+	bool unread;	   /* recovery could not read (all of) it: S5 */
 };
 
 /* One who waits for a batch; stands on its stack. */
@@ -81,6 +82,7 @@ struct spool {
 	uint64_t history_saved, history_from;
 	uint64_t checkpoint_at, checkpoint_bytes; /* totals.bytes_written at the last one, and its size */
 	bool closing, checkpoint_due;
+	bool unread; /* some segment is: no checkpoint may stand for it */
 	struct spool_totals totals;
 };
 
@@ -139,7 +141,7 @@ enum err spool_recover(struct spool *sp) MUST_CHECK;
 struct spool_position {
 	uint64_t segment, offset; /* 0: from the beginning */
 };
-/* BLOCKING. ERR_NOT_FOUND: none; ERR_CORRUPT: a bad one; nothing was applied then. */
+/* BLOCKING. ERR_NOT_FOUND: none; ERR_CORRUPT: a bad one; *pos_out is untouched then. */
 enum err checkpoint_load(struct spool *sp, struct spool_position *pos_out) MUST_CHECK;
 YIELDS enum err checkpoint_write(struct spool *sp) MUST_CHECK;
 /* coroutine: removal, compaction, checkpoints, dead body files */

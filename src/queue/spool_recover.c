@@ -127,6 +127,15 @@ static void quarantine_segment(struct recovery *r, uint64_t seq, const char *why
 		     e == ERR_NONE ? "moved to quarantine" : "left in place");
 }
 
+/* The newest segment, begun and not finished when the machine stopped: nothing in it ever counted (S1). */
+static enum err drop_unborn(struct recovery *r, uint64_t seq, uint64_t bytes)
+{
+	struct spool *sp = r->sp;
+	char place[SEGMENT_NAME_BYTES];
+	log_spool_cut(sp->cfg.log, (struct log_ids){ 0 }, seq, 0, bytes);
+	return world_unlink(sp->w, sp->dir_fd, segment_name(place, "seg-", seq));
+}
+
 static enum err copy_bytes(struct recovery *r, int to_fd, uint64_t from, uint64_t to)
 {
 	struct spool *sp = r->sp;
@@ -216,6 +225,20 @@ static bool has_a_record(struct segment_reader *rd)
 	       record_head_get(head, &rd->header, SEGMENT_START, &rec, &meta_bytes);
 }
 
+/* S5: it keeps its place in the list, so that nothing behind it is removed. */
+static enum err leave_unread(struct recovery *r, uint64_t seq, const char *why)
+{
+	struct spool *sp = r->sp;
+	struct segment_header h = { .seq = seq, .prev_end = UINT64_MAX };
+	struct segment *s = segment_add(sp, &h);
+	if (!s)
+		return ERR_NO_MEMORY;
+	s->unread = sp->unread = true;
+	spool_damage(sp, "segment %016llx: %s: left in place, not used, and the log not shortened until it is read",
+		     (unsigned long long)seq, why);
+	return ERR_NONE;
+}
+
 /* Reads the header; a segment that can be used is added to the list. */
 static enum err take_segment(struct recovery *r, uint64_t seq, bool *has_records_out)
 {
@@ -229,9 +252,8 @@ static enum err take_segment(struct recovery *r, uint64_t seq, bool *has_records
 	if (e == ERR_NONE)
 		e = world_stat(sp->w, fd, &st);
 	if (e != ERR_NONE) {
-		r->unsure = true;
-		spool_damage(sp, "segment %016llx: cannot be opened (%s): left in place", (unsigned long long)seq, err_name(e));
-		return e == ERR_NO_MEMORY || e == ERR_LIMIT ? e : ERR_NONE;
+		world_close(sp->w, fd);
+		return e == ERR_NO_MEMORY || e == ERR_LIMIT ? e : leave_unread(r, seq, err_name(e));
 	}
 	segment_reader_open(&rd, sp->w, fd, st.bytes);
 	e = segment_reader_header(&rd);
@@ -243,13 +265,12 @@ static enum err take_segment(struct recovery *r, uint64_t seq, bool *has_records
 		e = s ? ERR_NONE : ERR_NO_MEMORY;
 		if (s)
 			s->file_bytes = st.bytes;
-	} else if (e == ERR_DENIED) { /* S5 */
-		r->unsure = true;
-		spool_damage(sp, "segment %016llx has format %u, which this version does not know: left in place, not used",
-			     (unsigned long long)seq, rd.header.version);
-		e = ERR_NONE;
+	} else if (e == ERR_DENIED || rd.err != ERR_NONE) {
+		e = leave_unread(r, seq, e == ERR_DENIED ? "a format that this version does not know" : err_name(rd.err));
 	} else if (e == ERR_CORRUPT) {
-		quarantine_segment(r, seq, st.bytes == 0 ? "empty" : "no whole header");
+		bool unborn = seq == r->found[r->found_n - 1] && st.bytes <= SEGMENT_START;
+		if (!unborn || drop_unborn(r, seq, st.bytes) != ERR_NONE)
+			quarantine_segment(r, seq, st.bytes == 0 ? "empty" : "no whole header");
 		e = ERR_NONE;
 	}
 	segment_reader_close(&rd);
@@ -303,6 +324,8 @@ static enum err scan_segment(struct recovery *r, size_t i, uint64_t from, bool t
 	s->end = scan.end;
 	if (scan.torn)
 		s->file_bytes = scan.end;
+	if (rd.err != ERR_NONE) /* what was taken for damage may be there next time */
+		s->unread = sp->unread = true;
 	segment_reader_close(&rd);
 	world_close(sp->w, fd);
 	return e;
@@ -314,6 +337,8 @@ static enum err scan_segments(struct recovery *r, struct spool_position from, si
 	struct spool *sp = r->sp;
 	for (size_t i = 0; i < sp->n; i++) {
 		struct segment *s = sp->segments[i];
+		if (s->unread)
+			continue;
 		if (s->header.seq < from.segment) { /* the checkpoint knows; the end only matters for statistics */
 			s->end = s->file_bytes;
 			continue;
@@ -335,7 +360,7 @@ static enum err take_body(void *arg, struct str name)
 		r->foreign++;
 		return ERR_NONE;
 	}
-	if (sp->cfg.index.known(sp->cfg.index.arg, id))
+	if (sp->cfg.index.known(sp->cfg.index.arg, id) || sp->unread)
 		return ERR_NONE;
 	enum err e;
 	int fd = -1;

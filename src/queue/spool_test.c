@@ -514,7 +514,8 @@ static void body_files(void *arg)
 	/* When something is damaged, a body that nobody names may be that one's: kept aside. */
 	store(body_path(9), "x", 1);
 	store("seg-0000000000000000", "", 0);
-	store("seg-0000000000000099", "?", 1);
+	store("seg-0000000000000098", "?", 1);
+	store("seg-0000000000000099", "", 0);
 	model_free(&model);
 	sp = open_spool(0);
 	assert_false(exists(body_path(9)));

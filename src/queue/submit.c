@@ -131,9 +131,18 @@ void queue_drop_uploads(struct queue *q, uint8_t role, uint16_t index)
 
 /* ---- the message ------------------------------------------------------------------------------------------ */
 
-static enum err check(const struct queue *q, const struct queue_submit_in *in, const struct upload *u)
+/* The keeper looks once a second; a flood would use up the reserve sooner (P7: what is queued needs it to go on). */
+static void count_space(struct queue *q, uint64_t bytes)
+{
+	q->taken_bytes += bytes + 1024;
+	if (q->taken_bytes > q->p->conf.limits.queue_bytes / 4)
+		queue_look_at_space(q);
+}
+
+static enum err check(struct queue *q, const struct queue_submit_in *in, const struct upload *u)
 {
 	uint64_t have = in->body.n + (u ? u->body.n : 0);
+	count_space(q, in->body_bytes);
 	if (q->full)
 		return ERR_NO_SPACE;
 	if (in->envelope.recipients_n == 0 || in->envelope.id == 0 || in->in_file != (u && u->in_file) ||

@@ -24,23 +24,23 @@ enum chunk_kind { CHUNK_MESSAGES, CHUNK_REFUSED };
 #define REFUSED_COLUMNS "at_ms, session, id, client, helo, reverse_path, forward_path, code, enhanced, text, rule, count"
 
 static const char *const sql[STATEMENTS] = {
-	[PUT_MESSAGE] = "INSERT OR REPLACE INTO message(" MESSAGE_COLUMNS ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)",
-	[PUT_ATTEMPT] = "INSERT OR REPLACE INTO attempt(id, at_ms, number, address, state, enhanced, text, by)"
-			" VALUES(?1,?2,?3,?4,?5,?6,?7,?8)",
-	[PUT_REFUSED] = "INSERT INTO refused(" REFUSED_COLUMNS ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)",
+	[PUT_MESSAGE] = ("INSERT OR REPLACE INTO message(" MESSAGE_COLUMNS ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10)"),
+	[PUT_ATTEMPT] = ("INSERT OR REPLACE INTO attempt(id, at_ms, number, address, state, enhanced, text, by)"
+			" VALUES(?1,?2,?3,?4,?5,?6,?7,?8)"),
+	[PUT_REFUSED] = ("INSERT INTO refused(" REFUSED_COLUMNS ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12)"),
 	[PUT_CHUNK] = "INSERT INTO chunk(kind, first, last, at_ms, filter) VALUES(?1,?2,?3,?4,?5)",
-	[GET_MESSAGE] = "SELECT " MESSAGE_COLUMNS " FROM message WHERE id = ?1",
-	[GET_MESSAGES] = "SELECT " MESSAGE_COLUMNS " FROM message WHERE id BETWEEN ?1 AND ?2 AND (lower(reverse_path) = ?3"
-			 " OR lower(message_id) = ?3 OR instr(recipients, ' ' || ?3 || ' ')) ORDER BY id DESC",
+	[GET_MESSAGE] = ("SELECT " MESSAGE_COLUMNS " FROM message WHERE id = ?1"),
+	[GET_MESSAGES] = ("SELECT " MESSAGE_COLUMNS " FROM message WHERE id BETWEEN ?1 AND ?2 AND (lower(reverse_path) = ?3"
+			 " OR lower(message_id) = ?3 OR instr(recipients, ' ' || ?3 || ' ')) ORDER BY id DESC"),
 	[GET_ATTEMPTS] = "SELECT at_ms, address, state, enhanced, text, by FROM attempt WHERE id = ?1 ORDER BY at_ms, number",
-	[GET_REFUSED] = "SELECT " REFUSED_COLUMNS " FROM refused WHERE rowid BETWEEN ?1 AND ?2 AND (lower(reverse_path) = ?3"
-			" OR lower(forward_path) = ?3 OR client = ?3) ORDER BY rowid DESC",
-	[GET_REFUSED_ID] = "SELECT " REFUSED_COLUMNS " FROM refused WHERE rowid > (SELECT max(rowid) - 100000 FROM refused)"
-			   " AND id = ?1 ORDER BY rowid",
+	[GET_REFUSED] = ("SELECT " REFUSED_COLUMNS " FROM refused WHERE rowid BETWEEN ?1 AND ?2 AND (lower(reverse_path) = ?3"
+			" OR lower(forward_path) = ?3 OR client = ?3) ORDER BY rowid DESC"),
+	[GET_REFUSED_ID] = ("SELECT " REFUSED_COLUMNS " FROM refused WHERE rowid > (SELECT max(rowid) - 100000 FROM refused)"
+			   " AND id = ?1 ORDER BY rowid"),
 	[GET_CHUNKS] = "SELECT first, last, filter FROM chunk WHERE kind = ?1 ORDER BY rowid DESC",
-	[OLD_ATTEMPTS] = "DELETE FROM attempt WHERE id IN (SELECT id FROM message WHERE at_ms < ?1 ORDER BY id LIMIT " EXPIRE_ROWS ")",
-	[OLD_MESSAGES] = "DELETE FROM message WHERE id IN (SELECT id FROM message WHERE at_ms < ?1 ORDER BY id LIMIT " EXPIRE_ROWS ")",
-	[OLD_REFUSED] = "DELETE FROM refused WHERE rowid IN (SELECT rowid FROM refused WHERE at_ms < ?1 ORDER BY rowid LIMIT " EXPIRE_ROWS ")",
+	[OLD_ATTEMPTS] = ("DELETE FROM attempt WHERE id IN (SELECT id FROM message WHERE at_ms < ?1 ORDER BY id LIMIT " EXPIRE_ROWS ")"),
+	[OLD_MESSAGES] = ("DELETE FROM message WHERE id IN (SELECT id FROM message WHERE at_ms < ?1 ORDER BY id LIMIT " EXPIRE_ROWS ")"),
+	[OLD_REFUSED] = ("DELETE FROM refused WHERE rowid IN (SELECT rowid FROM refused WHERE at_ms < ?1 ORDER BY rowid LIMIT " EXPIRE_ROWS ")"),
 	[OLD_CHUNKS] = "DELETE FROM chunk WHERE at_ms < ?1",
 };
 

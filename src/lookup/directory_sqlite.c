@@ -30,8 +30,8 @@ static const char *const sql[STATEMENTS] = {
 	"DELETE FROM domain WHERE name = ?1",
 	"DELETE FROM alias WHERE address = ?1",
 	"SELECT address, created_ms, disabled FROM account WHERE address > ?1 AND instr(address, ?2) ORDER BY address",
-	"SELECT name, (SELECT count(*) FROM account WHERE address LIKE '%@' || name) FROM domain"
-	" WHERE name > ?1 AND instr(name, ?2) ORDER BY name",
+	("SELECT name, (SELECT count(*) FROM account WHERE address LIKE '%@' || name) FROM domain"
+	 " WHERE name > ?1 AND instr(name, ?2) ORDER BY name"),
 	"SELECT address, targets FROM alias WHERE address > ?1 AND instr(address, ?2) ORDER BY address",
 };
 

@@ -7,6 +7,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -31,6 +32,36 @@ enum err linux_path(struct str path, char out[PATH_BYTES])
 	return ERR_NONE;
 }
 
+/*
+ * Without openat2 (Linux before 5.6, valgrind): one component after the other, none of them a symlink,
+ * none "..".
+ */
+static int open_step_by_step(int dirfd, const char *path, int flags, unsigned mode)
+{
+	char part[NAME_MAX + 1];
+	int at = dirfd;
+	for (;;) {
+		const char *slash = strchr(path, '/');
+		size_t n = slash ? (size_t)(slash - path) : strlen(path);
+		int fd = -1;
+		errno = n > NAME_MAX ? ENAMETOOLONG : EXDEV;
+		if (n > 0 && n <= NAME_MAX && !(n == 2 && path[0] == '.' && path[1] == '.')) {
+			memcpy(part, path, n);
+			part[n] = '\0';
+			int f = slash ? O_PATH | O_DIRECTORY : flags;
+			fd = openat(at, part, f | O_NOFOLLOW | O_CLOEXEC, slash ? 0 : mode);
+		}
+		int why = errno;
+		if (at != dirfd)
+			close(at);
+		errno = why;
+		if (fd < 0 || !slash)
+			return fd;
+		at = fd;
+		path = slash + 1;
+	}
+}
+
 int linux_open_beneath(int dirfd, const char *path, int flags, unsigned mode)
 {
 	if (dirfd == WORLD_ABSOLUTE)
@@ -44,7 +75,7 @@ int linux_open_beneath(int dirfd, const char *path, int flags, unsigned mode)
 	do
 		r = syscall(SYS_openat2, dirfd, path, &how, sizeof how);
 	while (r < 0 && (errno == EAGAIN || errno == EINTR));
-	return (int)r;
+	return r < 0 && errno == ENOSYS ? open_step_by_step(dirfd, path, flags, mode) : (int)r;
 }
 
 /* WORLD_REGULAR: whoever can write the directory must not make us write elsewhere (hostile row H101). */

@@ -63,6 +63,7 @@ static void log_head(struct sim *s, struct buf *b)
 	buf_addf(b, "%lld.%06lld ", (long long)(s->now_ns / SECOND), (long long)(s->now_ns % SECOND / US));
 }
 
+static void log_text(struct sim *s, const char *prefix, const char *fmt, va_list args) PRINTF_LIKE(3, 0);
 static void log_text(struct sim *s, const char *prefix, const char *fmt, va_list args)
 {
 	char text[2048];

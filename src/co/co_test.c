@@ -266,7 +266,7 @@ struct pair {
 	char deep[16]; /* what the reader kept on its stack while parked */
 };
 
-static void open_pair(struct pair *p)
+static YIELDS void open_pair(struct pair *p)
 {
 	struct ip any = { .family = IP_V4, .b = { 127, 0, 0, 1 } }, peer;
 	int listener, client, server;

@@ -14,7 +14,7 @@ struct fixture {
 	size_t in_flight, most_in_flight, answered;
 };
 
-static enum err serve_submit(void *self, struct ipc *from, const struct queue_submit_in *in, struct arena *arena,
+static YIELDS enum err serve_submit(void *self, struct ipc *from, const struct queue_submit_in *in, struct arena *arena,
 			     struct queue_submit_out *out)
 {
 	struct fixture *f = self;
@@ -93,7 +93,7 @@ static void run(void (*fn)(void *))
 	world_linux_free(w);
 }
 
-static enum err submit(struct fixture *f, uint64_t id, struct str body)
+static YIELDS enum err submit(struct fixture *f, uint64_t id, struct str body)
 {
 	struct arena ARENA_SCOPED a = arena_make(world_mem(f->w), 65536);
 	struct envelope_rcpt rcpt = { .forward_path = STR("a@b"), .target = { TARGET_KIND_MAILBOX, STR("a@b"), STR("b/a") } };

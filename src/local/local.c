@@ -44,7 +44,7 @@ struct local {
 	struct list uploads, pending;
 	size_t uploads_n, pending_bytes;
 	struct co_queue work;
-	bool closing, batch_was_full;
+	bool closing, batch_was_full, dirs_in_doubt;
 	int64_t avoid_syncfs_until_ns;
 	struct counter *delivered, *failed, *batches, *bytes;
 	struct histogram *batch_sizes;
@@ -294,9 +294,11 @@ static void fill_batch(struct local *l, struct maildir_batch *b, struct delivery
 static YIELDS void run_batch(struct local *l, struct maildir_batch *b, struct delivery **owners)
 {
 	*b = (struct maildir_batch){ .root_fd = l->root_fd, .uid = l->uid };
+	b->dirs_in_doubt = l->dirs_in_doubt;
 	b->avoid_syncfs = world_mono_ns(l->p->w) < l->avoid_syncfs_until_ns;
 	fill_batch(l, b, owners);
 	enum err e = co_offload(maildir_write_batch, b);
+	l->dirs_in_doubt = b->dirs_in_doubt;
 	if (b->slowest_sync_ns > SLOW_SYNC_NS)
 		l->avoid_syncfs_until_ns = world_mono_ns(l->p->w) + AVOID_SYNCFS_NS;
 	counter_add(l->batches, 1);

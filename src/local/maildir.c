@@ -43,7 +43,7 @@ static enum err sync_path(struct world *w, int root_fd, struct str path)
  * Makes mailbox, tmp, new and cur, and the domain's directory above, all durable: a message is only as
  * safe as the directories above it. (What a predecessor made and did not sync, start() has synced.)
  */
-static enum err make_mailbox(struct world *w, int root_fd, struct str mailbox)
+static enum err make_dirs(struct world *w, int root_fd, struct str mailbox)
 {
 	static const char *const dirs[] = { "", "/new", "/cur", "/tmp" };
 	char path[PATH_MAX_BYTES];
@@ -64,13 +64,21 @@ static enum err make_mailbox(struct world *w, int root_fd, struct str mailbox)
 	return world_sync(w, root_fd);
 }
 
+/* When it fails, what it made is there and perhaps not durable: nobody may trust it before a sync. */
+static enum err make_mailbox(struct world *w, struct maildir_batch *b, struct str mailbox)
+{
+	enum err e = make_dirs(w, b->root_fd, mailbox);
+	b->dirs_in_doubt |= e != ERR_NONE;
+	return e;
+}
+
 /* D3 */
-static enum err open_mailbox(struct world *w, const struct maildir_batch *b, struct str mailbox, int *fd_out)
+static enum err open_mailbox(struct world *w, struct maildir_batch *b, struct str mailbox, int *fd_out)
 {
 	struct world_stat st;
 	enum err e = world_open(w, b->root_fd, mailbox, WORLD_READ | WORLD_DIR, 0, fd_out);
 	if (e == ERR_NOT_FOUND) {
-		TRY(make_mailbox(w, b->root_fd, mailbox));
+		TRY(make_mailbox(w, b, mailbox));
 		e = world_open(w, b->root_fd, mailbox, WORLD_READ | WORLD_DIR, 0, fd_out);
 	}
 	TRY(e);
@@ -186,6 +194,11 @@ static enum err prepare(struct world *w, struct maildir_batch *b, struct maildir
 	TRY(open_mailbox(w, b, j->mailbox, &box_fd));
 	j->already = j->repeated && is_in_cur(w, box_fd, j->name);
 	enum err e = j->already ? ERR_NONE : write_file(w, j, sync, box_fd);
+	if (e == ERR_NOT_FOUND) { /* half a mailbox, that somebody began */
+		e = make_mailbox(w, b, j->mailbox);
+		if (e == ERR_NONE)
+			e = write_file(w, j, sync, box_fd);
+	}
 	if (e == ERR_NOT_FOUND) { /* half a mailbox: its making was interrupted */
 		e = make_mailbox(w, b->root_fd, j->mailbox);
 		if (e == ERR_NONE)
@@ -240,7 +253,12 @@ void maildir_write_batch(struct world *w, void *arg)
 {
 	struct maildir_batch *b = arg;
 	bool each = b->n == 1 || b->avoid_syncfs;
-	enum err e = ERR_NONE;
+	enum err e = b->dirs_in_doubt ? timed_syncfs(w, b) : ERR_NONE;
+	if (e != ERR_NONE) {
+		fail_rest(b, e);
+		return;
+	}
+	b->dirs_in_doubt = false;
 	for (size_t i = 0; i < b->n; i++)
 		b->jobs[i]->err = prepare(w, b, b->jobs[i], each);
 	if (!each)

@@ -38,6 +38,7 @@ struct maildir_batch {
 	struct maildir_job *jobs[MAILDIR_BATCH_MAX];
 	size_t n;
 	bool avoid_syncfs;	/* somebody else's writes make it slow: sync each file */
+	bool dirs_in_doubt;	/* in and out: an earlier batch made directories and could not sync them */
 	int64_t slowest_sync_ns; /* out */
 };
 

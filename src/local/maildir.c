@@ -194,13 +194,8 @@ static enum err prepare(struct world *w, struct maildir_batch *b, struct maildir
 	TRY(open_mailbox(w, b, j->mailbox, &box_fd));
 	j->already = j->repeated && is_in_cur(w, box_fd, j->name);
 	enum err e = j->already ? ERR_NONE : write_file(w, j, sync, box_fd);
-	if (e == ERR_NOT_FOUND) { /* half a mailbox, that somebody began */
-		e = make_mailbox(w, b, j->mailbox);
-		if (e == ERR_NONE)
-			e = write_file(w, j, sync, box_fd);
-	}
 	if (e == ERR_NOT_FOUND) { /* half a mailbox: its making was interrupted */
-		e = make_mailbox(w, b->root_fd, j->mailbox);
+		e = make_mailbox(w, b, j->mailbox);
 		if (e == ERR_NONE)
 			e = write_file(w, j, sync, box_fd);
 	}
@@ -217,7 +212,7 @@ static enum err show(struct world *w, struct maildir_batch *b, struct maildir_jo
 	enum err e = world_rename(w, b->root_fd, tmp, b->root_fd, new);
 	if (e != ERR_NOT_FOUND)
 		return e;
-	TRY(make_mailbox(w, b->root_fd, j->mailbox)); /* half a mailbox, as above */
+	TRY(make_mailbox(w, b, j->mailbox)); /* half a mailbox, as above */
 	return world_rename(w, b->root_fd, tmp, b->root_fd, new);
 }
 

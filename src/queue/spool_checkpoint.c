@@ -313,6 +313,8 @@ static enum err place_exists(const struct load *l)
 	const struct segment *s = segment_find(l->sp, l->pos.segment);
 	if (!s)
 		return ERR_NOT_FOUND;
+	if (s->unread) /* how long it is we do not know */
+		return ERR_NONE;
 	return l->pos.offset >= SEGMENT_START && l->pos.offset <= s->file_bytes ? ERR_NONE : ERR_CORRUPT;
 }
 

@@ -314,6 +314,48 @@ static void stopping(void **state)
 	assert_int_equal(scene.rig.messages_n, 1);
 }
 
+/* H113: without descriptors the connection waits, and is served as soon as there are some. */
+static YIELDS void client_without_descriptors(struct scene *sc)
+{
+	static int fds[200000];
+	struct stream st;
+	size_t n = 0;
+	while (n < COUNT(fds) && world_open(sc->rig.w, WORLD_ABSOLUTE, STR("/dev/null"), WORLD_READ, 0, &fds[n]) == ERR_NONE)
+		n++;
+	if (n == COUNT(fds)) /* this machine has too many to use them up */
+		n = 0;
+	else
+		world_close(sc->rig.w, fds[--n]);
+	dial(sc, &st);
+	pause_ms(sc, 50);
+	assert_true(n == 0 || sc->rig.d.sessions == 0);
+	while (n > 0)
+		world_close(sc->rig.w, fds[--n]);
+	hear(&st, "220");
+	stream_close(&st);
+}
+
+static void without_descriptors(void **state)
+{
+	run(client_without_descriptors);
+}
+
+/* H36: guessing addresses becomes slow, then ends. */
+static YIELDS void client_guesses(struct scene *sc)
+{
+	struct stream st;
+	dial(sc, &st);
+	say(&st, STR("EHLO client\r\nMAIL FROM:<>\r\n"));
+	for (int i = 0; i < 7; i++)
+		say(&st, STR("RCPT TO:<nobody@example.org>\r\n"));
+	for (int i = 0; i < 3; i++)
+		hear(&st, i == 0 ? "220" : "250");
+	for (int i = 0; i < 6; i++)
+		hear(&st, "550 5.1.1");
+	hear(&st, "421 4.7.0");
+	stream_close(&st);
+}
+
 /* The reply before a close arrives, though the client has sent more than was read. */
 static YIELDS void client_foreign(struct scene *sc)
 {
@@ -376,6 +418,21 @@ static void early(struct str what, const char *reply)
 	world_close(scene.rig.w, x.fds[1]);
 }
 
+static void guesses(void **state)
+{
+	static const char all[] = "EHLO client\r\nMAIL FROM:<>\r\nRCPT TO:<nobody@example.org>\r\nRCPT TO:<nobody@example.org>\r\n"
+					"RCPT TO:<nobody@example.org>\r\nRCPT TO:<nobody@example.org>\r\nRCPT TO:<nobody@example.org>\r\n"
+					"RCPT TO:<nobody@example.org>\r\nRCPT TO:<nobody@example.org>\r\n";
+	scene.rig.conf.limits.errors = 6;
+	int64_t began_ns = world_measure_ns(scene.rig.w);
+	rig_play(&scene.rig, str_z(all), RIG_WHOLE);
+	int64_t took_ns = world_measure_ns(scene.rig.w) - began_ns;
+	assert_true(took_ns >= 300 * MS && took_ns < 5000 * MS); /* 100 + 200 */
+	assert_true(str_find_str(buf_str(&scene.rig.output), STR("421 4.7.0")) < scene.rig.output.n);
+	run(client_guesses); /* from loopback: not slowed down, but ended too */
+	assert_true(scene.took_ns < 250 * MS);
+}
+
 static void early_talkers(void **state)
 {
 	scene.rig.conf.times.greet_delay = 60;
@@ -421,7 +478,8 @@ int main(void)
 		cmocka_unit_test_setup(slow, conf_reset),	  cmocka_unit_test_setup(slow_data, conf_reset),
 		cmocka_unit_test_setup(deaf, conf_reset),	  cmocka_unit_test_setup(ends, conf_reset),
 		cmocka_unit_test_setup(stopping, conf_reset),	  cmocka_unit_test_setup(foreign, conf_reset),
-		cmocka_unit_test_setup(early_talkers, conf_reset), cmocka_unit_test(clients_by_prefix),
+		cmocka_unit_test_setup(early_talkers, conf_reset), cmocka_unit_test_setup(guesses, conf_reset),
+		cmocka_unit_test_setup(without_descriptors, conf_reset), cmocka_unit_test(clients_by_prefix),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

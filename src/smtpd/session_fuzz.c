@@ -39,6 +39,7 @@ static void set_up(struct rig *r)
 	r->conf.limits.body_memory = 1024;
 	r->conf.limits.recipients = r->d.offer.recipients = 5;
 	r->conf.limits.errors = 12;
+	r->list_n = 3;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -40,6 +40,7 @@ struct rig {
 	struct buf output;
 	size_t sends;
 	/* lookup and queue */
+	size_t list_n;	       /* targets of list@example.org */
 	size_t lookups, aborts, refusals;
 	enum err lookup_err, part_err, file_err, submit_err;
 	struct buf parts;      /* of the message that is being submitted */
@@ -52,10 +53,10 @@ struct rig {
 
 static size_t rig_piece(const struct rig *r, size_t n)
 {
-	size_t have = r->input.n;
-	size_t lf = str_find(r->input, '\n') + 1;
+	size_t have = r->input.n, lf;
 	switch (r->cut) {
 	case RIG_LINES:
+		lf = str_find(r->input, '\n') + 1;
 		have = lf < have ? lf : have;
 		break;
 	case RIG_BYTES:
@@ -104,10 +105,9 @@ static const struct stream_ops rig_ops = { rig_recv, rig_send, rig_close };
 
 /* ---- lookup and queue ------------------------------------------------------------------------ */
 
-static void rig_targets(struct rig *r, struct arena *a, struct str address, size_t n,
+static void rig_targets(struct arena *a, struct str address, size_t n,
 			struct lookup_rcpt_out *out)
 {
-	(void)r;
 	out->targets = ARENA_ARRAY(a, struct target, n);
 	for (size_t i = 0; out->targets && i < n; i++) {
 		out->targets[i].kind = TARGET_KIND_MAILBOX;
@@ -147,7 +147,7 @@ static enum err rig_ask(void *arg, const struct lookup_rcpt_in *in, struct arena
 		out->enhanced = STR("4.2.1");
 		out->text = STR("Come back later");
 	} else {
-		rig_targets(r, a, in->address, str_eq(local, STR("list")) ? 400 : 1, out);
+		rig_targets(a, in->address, str_eq(local, STR("list")) ? r->list_n : 1, out);
 	}
 	return arena_err(a);
 }
@@ -277,7 +277,7 @@ static void rig_conf(struct conf *c, struct conf_listener *listener)
 /* A world, loop and server for any number of sessions. */
 static bool rig_open(struct rig *r)
 {
-	*r = (struct rig){ .at_end = ERR_EOF, .file_fd = -1 };
+	*r = (struct rig){ .at_end = ERR_EOF, .file_fd = -1, .list_n = 400 };
 	r->w = world_linux_new();
 	r->own = mem_new(0);
 	if (!r->w || !r->own || loop_new(r->w, &r->loop) != ERR_NONE)

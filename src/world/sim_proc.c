@@ -117,8 +117,8 @@ struct world *sim_process_new(struct sim_host *h, const char *role, unsigned ind
 /* What an orderly end must not leave behind. */
 static void check_end(struct world *w, int status)
 {
-	if (status != 0)
-		return;
+	if (status != 0 || !list_is_empty(&w->host->faults))
+		return; /* what could not be started need not be tidied up */
 	if (w->fd_open > FDS_AT_END)
 		sim_fail(w->sim, "%s/%s ended with %d descriptors open", w->host->name, w->role, w->fd_open);
 	if (mem_blocks(w->mem) > 0)

@@ -341,7 +341,8 @@ enum err segment_retire(struct spool *sp)
 		 bytes <= sp->cfg.segment_bytes + BATCH_LAZY_BYTES;
 	spool_job(sp, retire, &j);
 	TRY(j.err);
-	if (j.keep)
+	/* One may have been laid out meanwhile; a file too many is found at the next start. */
+	if (j.keep && sp->spare_n < SPARES_MAX)
 		sp->spares[sp->spare_n++] = s->header.seq;
 	segment_forget(sp, 0);
 	return ERR_NONE;

@@ -88,6 +88,8 @@ static const char *view(struct segment_reader *r, uint64_t offset, size_t n)
 {
 	if (offset > r->bytes || n > r->bytes - offset)
 		return NULL;
+	if (n == 0)
+		return "";
 	if (offset < r->at || offset - r->at > r->n || n > r->n - (offset - r->at))
 		if (r->fd < 0 || !window_fill(r, offset, n))
 			return NULL;

@@ -4,7 +4,7 @@
 
 enum { FIELD_OTHER, FIELD_MESSAGE_ID, FIELD_DELIVERED_TO };
 
-/* RFC 5322 §2.2: printable ASCII without the colon; §4.5.1: blanks before the colon are obsolete. */
+/* RFC 5322 §2.2: printable ASCII without colon; §4.5.1: blanks before the colon are obsolete. */
 static bool is_field_name(struct str s)
 {
 	for (size_t i = 0; i < s.n; i++)
@@ -67,7 +67,8 @@ static void take_line(struct header_scan *h)
 	} else if (line.p[0] == ' ' || line.p[0] == '\t') {
 		h->ended = h->fields == 0; /* H41: continues nothing */
 		take_value(h, str_trim(line));
-	} else if (str_find(line, ':') == line.n || !is_field_name(str_trim(str_sub(line, 0, str_find(line, ':'))))) {
+	} else if (str_find(line, ':') == line.n ||
+		   !is_field_name(str_trim(str_sub(line, 0, str_find(line, ':'))))) {
 		h->ended = true; /* H41 */
 	} else {
 		take_field(h, line);

@@ -22,7 +22,7 @@ struct header_scan {
 	uint64_t bytes; /* of the section so far, without the empty line */
 	uint32_t fields, lines, received;
 	bool ended, too_big;
-	bool bare; /* a CR or LF that is no CRLF, or a NUL, in the section: matters for BINARYMIME */
+	bool bare; /* a CR or LF that is no CRLF, or a NUL, in the section */
 	/* private from here on */
 	bool last_was_cr;
 	uint8_t current; /* the field that a folded line continues */

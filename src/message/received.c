@@ -6,7 +6,7 @@
 
 void received_add(struct buf *b, const struct received *r)
 {
-	/* RFC 5321 §4.4: "MUST contain both (1) the name … EHLO and (2) an address literal" in FROM */
+	/* RFC 5321 §4.4: FROM "SHOULD contain both (1) the name … and (2) an address literal" */
 	buf_add(b, STR("Received: from "));
 	buf_add(b, r->helo);
 	buf_add(b, STR(" ("));

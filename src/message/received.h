@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The Received field that a server adds (RFC 5321 §4.4; protocol names RFC 3848, RFC 6531 §4.3). Only
- * what a parser has checked may stand in it: the HELO name by smtp_helo_parse(), canonical addresses.
+ * The Received field that a server adds (RFC 5321 §4.4; protocol names RFC 3848, RFC 6531 §4.3).
+ * Only what a parser has checked may stand in it: the HELO name by smtp_helo_parse(), canonical
+ * addresses.
  */
 #ifndef MESSAGE_RECEIVED_H
 #define MESSAGE_RECEIVED_H
@@ -10,12 +11,13 @@
 #include "base/ip.h"
 
 struct received {
-	struct str helo;     /* checked */
+	struct str helo; /* checked */
 	struct ip client;
 	struct str hostname; /* ours */
 	struct str protocol; /* "ESMTP", … */
 	uint64_t id;
-	struct str only_recipient; /* canonical; empty: none or several, whose names are nobody's business */
+	struct str only_recipient; /* canonical; empty: none or several, whose names are nobody's
+				      business */
 	int64_t wall_ms;
 };
 /* Appends the whole field, folded, with its last CRLF. */

@@ -12,7 +12,7 @@
 #include <uninorm.h>
 #endif
 
-#define LABEL_MAX 63u
+#define LABEL_MAX	  63u
 #define SPECIALS_OF_ATEXT "!#$%&'*+-/=?^_`{|}~"
 
 /* What is left of the input, and the first fault. */
@@ -192,7 +192,8 @@ bool smtp_domain_is_valid(struct str domain)
 	do {
 		bool more = str_find(rest, '.') < rest.n;
 		label = str_split(rest, '.', &rest);
-		if (!label_is_ldh(label) || (more && rest.n == 0)) /* RFC 5321 §4.1.2: no trailing dot */
+		if (!label_is_ldh(label) ||
+		    (more && rest.n == 0)) /* RFC 5321 §4.1.2: no trailing dot */
 			return false;
 	} while (rest.n > 0);
 	/* RFC 1123 §2.1: a top-level name is alphabetic, so that no name looks like an address. */
@@ -207,21 +208,23 @@ static struct str lower(struct str s, struct arena *arena)
 	return p ? str_of(p, s.n) : STR_NONE;
 }
 
-/* What UTS #46 would silently drop from a name: soft hyphen, zero-width space and joiner, and controls. */
+/* What UTS #46 would silently drop from a name: soft hyphen, zero-width space and joiner, and
+ * controls. */
 static bool has_ignored(struct str s)
 {
 	for (size_t n; s.n > 0; s = str_sub(s, n, s.n)) {
 		n = str_utf8_first(s);
 		uint32_t v = n > 1 ? utf8_value(s, n) : 0;
-		if (n == 0 || v == 0xad || v == 0x34f || v == 0x200b || v == 0x2060 || is_forbidden(v))
+		if (n == 0 || v == 0xad || v == 0x34f || v == 0x200b || v == 0x2060 ||
+		    is_forbidden(v))
 			return true;
 	}
 	return false;
 }
 
 /*
- * RFC 5891 §5, with the mapping of UTS #46. Not with libidn2's STD3 rules: they drop an '@' that comes
- * of U+FF20 instead of refusing it; smtp_domain_is_valid() refuses it afterwards (H30).
+ * RFC 5891 §5, with the mapping of UTS #46. Not with libidn2's STD3 rules: they drop an '@' that
+ * comes of U+FF20 instead of refusing it; smtp_domain_is_valid() refuses it afterwards (H30).
  */
 static enum err to_ascii(struct str domain, struct arena *arena, struct str *ascii_out)
 {
@@ -232,7 +235,8 @@ static enum err to_ascii(struct str domain, struct arena *arena, struct str *asc
 	uint8_t *made = NULL;
 	if (!z)
 		return arena_err(arena) ? arena_err(arena) : ERR_SYNTAX;
-	if (idn2_lookup_u8((const uint8_t *)z, &made, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) != IDN2_OK)
+	if (idn2_lookup_u8((const uint8_t *)z, &made, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) !=
+	    IDN2_OK)
 		return ERR_SYNTAX;
 	*ascii_out = lower(str_z((const char *)made), arena);
 	idn2_free(made);
@@ -356,7 +360,8 @@ static void scan_domain(struct scan *c, struct buf *b, struct arena *arena, stru
 }
 
 /* Mailbox, and for a forward-path "postmaster" alone. */
-static void scan_mailbox(struct scan *c, enum path_kind kind, struct arena *arena, struct path *path)
+static void scan_mailbox(struct scan *c, enum path_kind kind, struct arena *arena,
+			 struct path *path)
 {
 	struct str start = c->s, content = scan_local(c, arena);
 	size_t local_octets = start.n - c->s.n, local_n = 0;
@@ -370,11 +375,13 @@ static void scan_mailbox(struct scan *c, enum path_kind kind, struct arena *aren
 		buf_add_char(&b, '@');
 		scan_domain(c, &b, arena, path);
 	} else if (kind != PATH_FORWARD || !str_eq_nocase(content, STR("postmaster"))) {
-		scan_fail(c, PATH_SYNTAX); /* RFC 5321 §4.1.1.3: "postmaster" is the one exception */
+		scan_fail(c,
+			  PATH_SYNTAX); /* RFC 5321 §4.1.1.3: "postmaster" is the one exception */
 	}
 	if (c->fault == PATH_OK && kind == PATH_FORWARD && local_octets > ADDRESS_LOCAL_MAX)
 		scan_fail(c, PATH_LOCAL_TOO_LONG);
-	if (c->fault == PATH_OK && (start.n - c->s.n > ADDRESS_PATH_MAX - 2 || b.n > ADDRESS_PATH_MAX + 64))
+	if (c->fault == PATH_OK &&
+	    (start.n - c->s.n > ADDRESS_PATH_MAX - 2 || b.n > ADDRESS_PATH_MAX + 64))
 		scan_fail(c, PATH_TOO_LONG);
 	if (c->fault == PATH_OK && buf_err(&b) != ERR_NONE)
 		scan_fail(c, PATH_NO_MEMORY);
@@ -386,8 +393,8 @@ static void scan_mailbox(struct scan *c, enum path_kind kind, struct arena *aren
 	path->domain = str_sub(path->canonical, local_n + 1, path->canonical.n);
 }
 
-enum path_fault path_parse(struct str s, enum path_kind kind, struct arena *arena, struct path *path_out,
-			   struct str *rest_out)
+enum path_fault path_parse(struct str s, enum path_kind kind, struct arena *arena,
+			   struct path *path_out, struct str *rest_out)
 {
 	struct scan c = { .s = s };
 	*path_out = (struct path){ .text = str_of("", 0), .canonical = str_of("", 0) };
@@ -440,7 +447,8 @@ enum err smtp_helo_parse(struct str argument, struct str *name_out)
 		bool closed = name.n > 2 && name.p[name.n - 1] == ']';
 		for (size_t i = 1; closed && i < name.n - 1; i++) /* H19: nothing that means more */
 			closed = ascii_is_alnum(name.p[i]) || name.p[i] == '.' || name.p[i] == ':';
-		return closed && literal_add(&b, str_sub(name, 1, name.n - 1)) ? ERR_NONE : ERR_SYNTAX;
+		return closed && literal_add(&b, str_sub(name, 1, name.n - 1)) ? ERR_NONE
+									       : ERR_SYNTAX;
 	}
 	if (argument.n > 0)
 		return ERR_SYNTAX;

@@ -3,9 +3,10 @@
  * Reverse-paths, forward-paths and domains: RFC 5321 §4.1.2, §4.1.3, §4.5.3.1 (syntax and sizes),
  * RFC 6531 §3.3 (UTF-8), RFC 5890 (A-labels). Pure functions over a stranger's bytes.
  *
- * The canonical form is the one that look-ups, comparisons and trace fields use: `local-part@domain`,
- * the domain in lower case and A-labels, an address literal as RFC 5952 writes it, the local part
- * quoted only where it must be, and in NFC when it is not ASCII. The case of the local part stays.
+ * The canonical form is the one that look-ups, comparisons and trace fields use:
+ * `local-part@domain`, the domain in lower case and A-labels, an address literal as RFC 5952 writes
+ * it, the local part quoted only where it must be, and in NFC when it is not ASCII. The case of the
+ * local part stays.
  */
 #ifndef SMTP_ADDRESS_H
 #define SMTP_ADDRESS_H
@@ -18,7 +19,8 @@
 #define ADDRESS_PATH_MAX   256u
 
 enum path_kind {
-	PATH_REVERSE, /* may be null; its local part is bounded by the path only: VERP needs more than 64 */
+	PATH_REVERSE, /* may be null; its local part is bounded by the path only: VERP needs more
+			 than 64 */
 	PATH_FORWARD  /* may be "postmaster" without a domain */
 };
 enum path_fault {
@@ -32,29 +34,29 @@ enum path_fault {
 	PATH_NO_MEMORY	 /* the arena's error says which */
 };
 struct path {
-	struct str text;	     /* as received, without brackets and source route: a view */
-	struct str canonical;	     /* in the arena; empty for the null reverse-path */
-	struct str local, domain;    /* views of canonical; domain empty: <postmaster> */
+	struct str text;	  /* as received, without brackets and source route: a view */
+	struct str canonical;	  /* in the arena; empty for the null reverse-path */
+	struct str local, domain; /* views of canonical; domain empty: <postmaster> */
 	bool is_null, is_literal;
-	bool non_ascii;		     /* RFC 6531 §3.4: only with SMTPUTF8 */
+	bool non_ascii; /* RFC 6531 §3.4: only with SMTPUTF8 */
 };
 
 /*
- * Parses "<…>" at the start of s; *rest_out is what follows the bracket. Whether non-ASCII is allowed
- * is the caller's to decide, because the SMTPUTF8 parameter comes behind the path.
+ * Parses "<…>" at the start of s; *rest_out is what follows the bracket. Whether non-ASCII is
+ * allowed is the caller's to decide, because the SMTPUTF8 parameter comes behind the path.
  */
 enum path_fault path_parse(struct str s, enum path_kind kind, struct arena *arena,
 			   struct path *path_out, struct str *rest_out);
 
 /* A mailbox without brackets, with a domain. ERR_SYNTAX, ERR_NO_MEMORY, ERR_LIMIT (the arena). */
-enum err smtp_address_canonical(struct str text, struct arena *arena,
-				struct str *canonical_out) MUST_CHECK;
+enum err smtp_address_canonical(struct str text, struct arena *arena, struct str *canonical_out)
+	MUST_CHECK;
 
 /* ASCII: labels of letters, digits and inner hyphens, 1 to 63 octets; the last is not a number. */
 bool smtp_domain_is_valid(struct str domain);
 /* Lower case and A-labels. ERR_SYNTAX when it is no domain. */
-enum err smtp_domain_canonical(struct str domain, struct arena *arena,
-			       struct str *canonical_out) MUST_CHECK;
+enum err smtp_domain_canonical(struct str domain, struct arena *arena, struct str *canonical_out)
+	MUST_CHECK;
 
 /*
  * The argument of EHLO and HELO. RFC 5321 §4.1.1.1; more liberal in what cannot harm: underscores,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Paths: whatever is accepted has a canonical form that is its own canonical form, and is harmless. */
+/* Paths: what is accepted has a harmless canonical form, which is its own canonical form. */
 #include "smtp/address.h"
 
 static void check_path(struct str s, enum path_kind kind, struct arena *a)
@@ -21,7 +21,8 @@ static void check_path(struct str s, enum path_kind kind, struct arena *a)
 	ASSERT(arena_err(a) != ERR_NONE || in_brackets.n == p.canonical.n + 2);
 	/* longer than it was only by A-labels, quotes gone, or NFC */
 	enum path_fault f = path_parse(in_brackets, PATH_REVERSE, a, &again, &rest);
-	if (p.domain.n > 0 && f != PATH_TOO_LONG && f != PATH_DOMAIN_TOO_LONG && f != PATH_NO_MEMORY) {
+	if (p.domain.n > 0 && f != PATH_TOO_LONG && f != PATH_DOMAIN_TOO_LONG &&
+	    f != PATH_NO_MEMORY) {
 		ASSERT(f == PATH_OK);
 		ASSERT(str_eq(again.canonical, p.canonical) && rest.n == 0);
 	}
@@ -37,7 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_path(s, PATH_REVERSE, &a);
 	check_path(s, PATH_FORWARD, &a);
 	if (smtp_helo_parse(s, &out) == ERR_NONE)
-		ASSERT(str_is_printable_ascii(out) && str_find(out, ';') == out.n && str_find(out, '(') == out.n);
+		ASSERT(str_is_printable_ascii(out) && str_find(out, ';') == out.n &&
+		       str_find(out, '(') == out.n);
 	if (smtp_domain_canonical(s, &a, &out) == ERR_NONE)
 		ASSERT(smtp_domain_is_valid(out) && !str_has_8bit(out));
 	if (smtp_address_canonical(s, &a, &out) == ERR_NONE)

@@ -3,10 +3,10 @@
 #include "smtp/command.h"
 
 static const struct str verb_names[VERB_COUNT] = {
-	{ "", 0 },	 { "EHLO", 4 }, { "HELO", 4 }, { "MAIL", 4 }, { "RCPT", 4 },
-	{ "DATA", 4 },	 { "BDAT", 4 }, { "RSET", 4 }, { "NOOP", 4 }, { "QUIT", 4 },
-	{ "VRFY", 4 },	 { "EXPN", 4 }, { "HELP", 4 }, { "STARTTLS", 8 }, { "AUTH", 4 },
-	{ "ETRN", 4 },	 { "ATRN", 4 }, { "TURN", 4 },
+	{ "", 0 },     { "EHLO", 4 }, { "HELO", 4 }, { "MAIL", 4 },	{ "RCPT", 4 },
+	{ "DATA", 4 }, { "BDAT", 4 }, { "RSET", 4 }, { "NOOP", 4 },	{ "QUIT", 4 },
+	{ "VRFY", 4 }, { "EXPN", 4 }, { "HELP", 4 }, { "STARTTLS", 8 }, { "AUTH", 4 },
+	{ "ETRN", 4 }, { "ATRN", 4 }, { "TURN", 4 },
 };
 
 /* Drops the rest of a line that was too long. */
@@ -23,7 +23,8 @@ static enum line_result discard(struct line_reader *r, struct str in, size_t *us
 	return LINE_NEED_MORE;
 }
 
-enum line_result line_next(struct line_reader *r, struct str in, struct str *line_out, size_t *used_out)
+enum line_result line_next(struct line_reader *r, struct str in, struct str *line_out,
+			   size_t *used_out)
 {
 	*line_out = str_of("", 0);
 	*used_out = 0;
@@ -49,7 +50,8 @@ enum line_result line_next(struct line_reader *r, struct str in, struct str *lin
 	struct str line = str_sub(in, 0, crlf ? lf - 1 : lf);
 	bool tail = r->tail;
 	r->tail = !crlf;
-	/* RFC 5321 §2.3.8: "MUST NOT recognize or generate any other character" than CRLF as an end. */
+	/* RFC 5321 §2.3.8: "MUST NOT recognize or generate any other character" than CRLF as an
+	 * end. */
 	if (!crlf || tail || str_find(line, '\r') < line.n || str_find(line, '\0') < line.n)
 		return LINE_BAD;
 	*line_out = line;
@@ -75,9 +77,9 @@ struct str verb_name(enum verb v)
 bool command_is_foreign(struct str s)
 {
 	static const struct str openings[] = {
-		{ "GET ", 4 },	   { "POST ", 5 },   { "PUT ", 4 },   { "HEAD ", 5 },  { "OPTIONS ", 8 },
-		{ "CONNECT ", 8 }, { "DELETE ", 7 }, { "TRACE ", 6 }, { "PATCH ", 6 }, { "PRI ", 4 },
-		{ "SSH-", 4 },	   { "\x16\x03", 2 },
+		{ "GET ", 4 },	   { "POST ", 5 },    { "PUT ", 4 },	{ "HEAD ", 5 },
+		{ "OPTIONS ", 8 }, { "CONNECT ", 8 }, { "DELETE ", 7 }, { "TRACE ", 6 },
+		{ "PATCH ", 6 },   { "PRI ", 4 },     { "SSH-", 4 },	{ "\x16\x03", 2 },
 	};
 	for (size_t i = 0; i < sizeof openings / sizeof openings[0]; i++)
 		if (str_starts(s, openings[i]))

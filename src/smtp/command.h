@@ -3,7 +3,8 @@
  * Command lines: RFC 5321 §2.3.8, §2.4, §4.1.1, §4.5.3.1.4. Pure functions over a stranger's bytes.
  *
  * Only CRLF ends a command (P6). A line that holds a bare CR, a bare LF or a NUL is never executed,
- * and neither is what follows a bare LF up to the next CRLF: for somebody else that was one line (H1).
+ * and neither is what follows a bare LF up to the next CRLF: for somebody else that was one line
+ * (H1).
  */
 #ifndef SMTP_COMMAND_H
 #define SMTP_COMMAND_H
@@ -15,7 +16,7 @@
  * of them together. With its CRLF.
  */
 #define COMMAND_LINE_MAX 2048u
-/* So much of an over-long line is read and dropped; then the client is not worth waiting for (H6). */
+/* So much of an over-long line is read and dropped; then we hang up (H6). */
 #define COMMAND_DISCARD_MAX 65536u
 
 /* In the order of the table in command.c. */
@@ -58,8 +59,10 @@ struct line_reader {
 	bool discarding;    /* in the rest of an over-long line */
 	uint32_t discarded; /* bytes of it */
 };
-/* Looks at the input; *used_out bytes of it are done with (also with LINE_NEED_MORE, when discarding). */
-enum line_result line_next(struct line_reader *r, struct str in, struct str *line_out, size_t *used_out);
+/* Looks at the input; *used_out bytes of it are done with (also with LINE_NEED_MORE, when
+ * discarding). */
+enum line_result line_next(struct line_reader *r, struct str in, struct str *line_out,
+			   size_t *used_out);
 
 struct command command_parse(struct str line);
 /* "MAIL"; "" for the unknown one. */

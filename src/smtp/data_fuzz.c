@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reader of message bytes against the obvious, slow one, in one piece and cut at the places that
- * the first bytes of the input choose (invariants D1–D3, H2–H5).
+ * The reader of message bytes against the obvious, slow one, in one piece and cut at the places
+ * that the first bytes of the input choose (invariants D1–D3, H2–H5).
  */
 #include "smtp/data.h"
 

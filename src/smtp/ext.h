@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * SMTP service extensions (RFC 5321 §2.2, §4.1.1.1). One extension is one file ext_*.c: its line after
- * EHLO and when it is offered, and its parameters of MAIL and RCPT. ext.c lists them.
+ * SMTP service extensions (RFC 5321 §2.2, §4.1.1.1). One extension is one file ext_*.c: its line
+ * after EHLO and when it is offered, and its parameters of MAIL and RCPT. ext.c lists them.
  */
 #ifndef SMTP_EXT_H
 #define SMTP_EXT_H
@@ -31,14 +31,16 @@ struct rcpt_params {
 };
 
 struct ext {
-	/* Appends its EHLO line (keyword and parameters); false and nothing when it is not offered. */
+	/* Appends its EHLO line, keyword and parameters; false and nothing: not offered. */
 	bool (*line)(const struct ext_offer *o, struct buf *b);
 	/*
-	 * Takes one parameter: REPLY_NONE, REPLY_UNKNOWN_PARAMETER when it belongs to somebody else,
-	 * or a refusal. NULL: has none.
+	 * Takes one parameter: REPLY_NONE, REPLY_UNKNOWN_PARAMETER when it belongs to somebody
+	 * else, or a refusal. NULL: has none.
 	 */
-	enum reply_id (*mail)(const struct ext_offer *o, const struct param *p, struct mail_params *out);
-	enum reply_id (*rcpt)(const struct ext_offer *o, const struct param *p, struct rcpt_params *out);
+	enum reply_id (*mail)(const struct ext_offer *o, const struct param *p,
+			      struct mail_params *out);
+	enum reply_id (*rcpt)(const struct ext_offer *o, const struct param *p,
+			      struct rcpt_params *out);
 };
 
 extern const struct ext ext_size, ext_8bitmime, ext_pipelining, ext_enhancedstatuscodes,

@@ -18,8 +18,8 @@ static enum reply_id mail(const struct ext_offer *o UNUSED, const struct param *
 	else if (str_eq_nocase(p->value, STR("8BITMIME")))
 		out->body = BODY_KIND_EIGHT_BIT_MIME;
 	else
-		return str_eq_nocase(p->value, STR("BINARYMIME")) ? REPLY_UNKNOWN_PARAMETER :
-								    REPLY_BAD_PARAMETER;
+		return str_eq_nocase(p->value, STR("BINARYMIME")) ? REPLY_UNKNOWN_PARAMETER
+								  : REPLY_BAD_PARAMETER;
 	return REPLY_NONE;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * DSN: RFC 3461, the parameters. They are checked and kept; the keyword is announced once DSNs of all
- * kinds are written.
+ * DSN: RFC 3461, the parameters. They are checked and kept; the keyword is announced once DSNs of
+ * all kinds are written.
  */
 #include "smtp/ext.h"
 
@@ -22,9 +22,9 @@ static enum reply_id mail(const struct ext_offer *o UNUSED, const struct param *
 			  struct mail_params *out)
 {
 	if (str_eq_nocase(p->keyword, STR("RET"))) { /* RFC 3461 §4.3 */
-		out->ret = str_eq_nocase(p->value, STR("FULL")) ? DSN_RET_FULL :
-			   str_eq_nocase(p->value, STR("HDRS")) ? DSN_RET_HDRS :
-								  DSN_RET_UNSET;
+		out->ret = str_eq_nocase(p->value, STR("FULL"))	  ? DSN_RET_FULL
+			   : str_eq_nocase(p->value, STR("HDRS")) ? DSN_RET_HDRS
+								  : DSN_RET_UNSET;
 		return out->ret == DSN_RET_UNSET ? REPLY_BAD_PARAMETER : REPLY_NONE;
 	}
 	if (!str_eq_nocase(p->keyword, STR("ENVID")))

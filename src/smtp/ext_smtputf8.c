@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SMTPUTF8: RFC 6531. The parameter of VRFY and EXPN changes nothing, as they answer the same to all. */
+/* SMTPUTF8: RFC 6531. The parameter of VRFY and EXPN changes nothing, as they answer the same to
+ * all. */
 #include "smtp/ext.h"
 
 static bool line(const struct ext_offer *o, struct buf *b)
@@ -13,7 +14,7 @@ static enum reply_id mail(const struct ext_offer *o, const struct param *p, stru
 {
 	if (!o->smtputf8 || !str_eq_nocase(p->keyword, STR("SMTPUTF8")))
 		return REPLY_UNKNOWN_PARAMETER;
-	if (p->has_value) /* RFC 6531 §3.1 (6): "does not accept any value" */
+	if (p->has_value) /* RFC 6531 §3.1 (4): "does not accept a value" */
 		return REPLY_BAD_PARAMETER;
 	out->smtputf8 = true;
 	return REPLY_NONE;

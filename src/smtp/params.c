@@ -43,7 +43,7 @@ enum err params_parse(struct str s, struct params *params_out)
 		if (!is_keyword(p.keyword) || (p.has_value && !is_value(p.value)))
 			return ERR_SYNTAX;
 		if (params_out->n == PARAMS_MAX || has(params_out, p.keyword))
-			return ERR_SYNTAX; /* H34: given twice, which one counts is anybody's guess */
+			return ERR_SYNTAX; /* H34: of two, which one would count? */
 		params_out->v[params_out->n++] = p;
 	}
 	return ERR_NONE;

@@ -19,7 +19,8 @@ struct params {
 	size_t n;
 };
 
-/* What stands behind the path: SP param SP param …; empty is fine. ERR_SYNTAX also for one given twice. */
+/* What stands behind the path: SP param SP param …; empty is fine. ERR_SYNTAX also for one given
+ * twice. */
 enum err params_parse(struct str s, struct params *params_out) MUST_CHECK;
 
 /* Appends the decoded form. ERR_SYNTAX; ERR_LIMIT when the buffer is full. */

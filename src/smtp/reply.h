@@ -24,7 +24,7 @@ enum reply_id {
 struct reply {
 	uint16_t code;
 	struct str enhanced; /* empty: none */
-	struct str text;     /* lines separated by LF; other than printable bytes are shown as '?' */
+	struct str text; /* lines separated by LF; other than printable bytes are shown as '?' */
 };
 
 /* A standard reply; REPLY_NONE gives code 0. */
@@ -37,8 +37,9 @@ static inline bool reply_is_refusal(const struct reply *r)
 }
 
 /*
- * Prints it. RFC 2034 §4: each line of a reply has the enhanced code. UTF-8 is printed as it is when
- * it is well-formed (RFC 6531 §3.5), so the text must hold such only for clients that asked for it.
+ * Prints it. RFC 2034 §4: each line of a reply has the enhanced code, with HELO too. UTF-8 is printed as it is
+ * when it is well-formed (RFC 6531 §3.5), so the text must hold such only for clients that asked
+ * for it.
  */
 void reply_add(struct buf *b, const struct reply *r);
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Listeners: a coroutine each, which accepts, counts and starts a session (H25). When descriptors run
- * out it pauses, and goes on by itself (H113). The connection waits in the kernel meanwhile.
+ * Listeners: a coroutine each, which accepts, counts and starts a session (H25). When descriptors
+ * run out it pauses, and goes on by itself (H113). The connection waits in the kernel meanwhile.
  */
 #include "base/events.h"
 #include "smtpd/session.h"
 
 #define ACCEPTS_PER_TURN 64u
-#define PAUSE_NS (200 * 1000000LL)
+#define PAUSE_NS	 (200 * 1000000LL)
 
 struct listen_arg {
 	struct smtpd *d;
@@ -43,8 +43,12 @@ static void turn_away(struct smtpd *d, int fd, const struct ip *client, enum rep
 	world_close(d->w, fd);
 	counter_add(d->count.turned_away, 1);
 	struct history_refused_in w = {
-		.at_ms = world_wall_ms(d->w), .client = *client, .code = r.code, .enhanced = r.enhanced,
-		.text = r.text, .rule = STR("connections"),
+		.at_ms = world_wall_ms(d->w),
+		.client = *client,
+		.code = r.code,
+		.enhanced = r.enhanced,
+		.text = r.text,
+		.rule = STR("connections"),
 	};
 	w.client.port = 0;
 	refusals_add(&d->refusals, &w);
@@ -87,7 +91,8 @@ static void admit(struct smtpd *d, int fd, const struct ip *client, unsigned lis
 	}
 	enum err e = trusted ? ERR_NONE : clients_enter(&d->clients, client, l->connections_client);
 	if (e != ERR_NONE) {
-		turn_away(d, fd, client, e == ERR_LIMIT ? REPLY_TOO_MANY_FROM_CLIENT : REPLY_NO_MEMORY);
+		turn_away(d, fd, client,
+			  e == ERR_LIMIT ? REPLY_TOO_MANY_FROM_CLIENT : REPLY_NO_MEMORY);
 		return;
 	}
 	if (session_start(d, fd, client, listener) != ERR_NONE) {
@@ -112,7 +117,8 @@ static enum err accept_some(struct smtpd *d, struct source *src, unsigned listen
 	return ERR_NONE;
 }
 
-static YIELDS enum err accept_pause(struct smtpd *d)
+static YIELDS
+enum err accept_pause(struct smtpd *d)
 {
 	log_smtpd_no_descriptors(d->log, (struct log_ids){ 0 }, d->sessions);
 	return co_sleep_until(world_mono_ns(d->w) + PAUSE_NS);
@@ -130,7 +136,7 @@ static void accept_run(void *arg)
 			source_block(a.src, WORLD_IN);
 			e = source_wait(a.src, WORLD_IN);
 		} else if (e == ERR_NONE) {
-			e = co_yield();
+			e = co_yield ();
 		} else {
 			e = accept_pause(a.d);
 		}

@@ -6,8 +6,8 @@
 #include "smtpd/session.h"
 
 #define ALL_BODIES_MAX ((size_t)256 << 20) /* beyond: files, even for small messages */
-#define WRITE_BYTES ((size_t)256 << 10)	   /* gathered for one write to the file */
-#define FILE_MS 60000u
+#define WRITE_BYTES    ((size_t)256 << 10) /* gathered for one write to the file */
+#define FILE_MS	       60000u
 
 struct write_job {
 	int fd;
@@ -22,7 +22,8 @@ static void write_job(struct world *w, void *arg)
 	j->err = world_pwritev(w, j->fd, &j->bytes, 1, j->offset);
 }
 
-static YIELDS enum err spill(struct session *s, struct body *b)
+static YIELDS
+enum err spill(struct session *s, struct body *b)
 {
 	struct write_job job = { b->fd, buf_str(&b->memory), b->file_bytes, ERR_NONE };
 	if (job.bytes.n == 0)
@@ -35,7 +36,8 @@ static YIELDS enum err spill(struct session *s, struct body *b)
 	return ERR_NONE;
 }
 
-static YIELDS enum err file_open(struct session *s, struct body *b)
+static YIELDS
+enum err file_open(struct session *s, struct body *b)
 {
 	s->tx->told_queue = true;
 	session_deadline(s, FILE_MS);

@@ -4,7 +4,7 @@
 
 #include "base/heap.h"
 
-#define KEY_BYTES_MAX  1200u
+#define KEY_BYTES_MAX	1200u
 #define ENTRY_BYTES_MAX 16384u
 
 struct entry {
@@ -31,7 +31,7 @@ static void drop(struct cache *c, struct entry *e)
 static void drop_all(struct cache *c)
 {
 	LIST_EACH(&c->recent, it)
-		drop(c, CONTAINER_OF(it, struct entry, link));
+	drop(c, CONTAINER_OF(it, struct entry, link));
 }
 
 void cache_done(struct cache *c)
@@ -57,7 +57,8 @@ static struct str key_of(const struct lookup_rcpt_in *in, char *room, size_t cap
 	return buf_err(&b) == ERR_NONE ? buf_str(&b) : STR_NONE;
 }
 
-static bool copy_answer(struct arena *a, const struct lookup_rcpt_out *from, struct lookup_rcpt_out *to)
+static bool copy_answer(struct arena *a, const struct lookup_rcpt_out *from,
+			struct lookup_rcpt_out *to)
 {
 	*to = *from;
 	to->enhanced = arena_str(a, from->enhanced);

@@ -17,7 +17,7 @@
 struct cache {
 	struct mem *mem;
 	struct table by_key;
-	struct list recent; /* most recently used first */
+	struct list recent;  /* most recently used first */
 	uint64_t generation; /* 0: nothing is kept */
 };
 void cache_init(struct cache *c, struct mem *mem, struct sip_key key);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How many connections each client has: an IPv4 address, or an IPv6 /64, which is what one customer is
- * given. Bounded by the number of connections (H25).
+ * How many connections each client has: an IPv4 address, or an IPv6 /64, which is what one customer
+ * is given. Bounded by the number of connections (H25).
  */
 #ifndef SMTPD_CLIENTS_H
 #define SMTPD_CLIENTS_H

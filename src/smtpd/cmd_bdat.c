@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * BDAT: RFC 3030 §2. The octets that follow are read whatever becomes of them, so that none of them is
- * taken for a command (H11); nothing is allocated by the declared size (H8).
+ * BDAT: RFC 3030 §2. The octets that follow are read whatever becomes of them, so that none of them
+ * is taken for a command (H11); nothing is allocated by the declared size (H8).
  */
 #include "smtpd/session.h"
 
@@ -32,7 +32,8 @@ static enum err bdat(struct session *s, struct str args, struct reply *reply_out
 {
 	struct str mark, size = str_split(args, ' ', &mark);
 	uint64_t bytes = 0;
-	bool has_mark = size.n < args.n, last = has_mark && str_eq_nocase(str_trim(mark), STR("LAST"));
+	bool has_mark = size.n < args.n,
+	     last = has_mark && str_eq_nocase(str_trim(mark), STR("LAST"));
 	enum err e = str_to_u64(size, s->d->conf->limits.message_bytes + CHUNK_BEYOND_MAX, &bytes);
 	/* H8: where the chunk ends is unknown, so what follows cannot be read */
 	if (e == ERR_SYNTAX || (has_mark && !last))

@@ -4,9 +4,11 @@
 
 static enum err help(struct session *s UNUSED, struct str args UNUSED, struct reply *reply_out)
 {
-	*reply_out = (struct reply){ 214, STR("2.0.0"),
-				     STR("Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY EXPN HELP\n"
-					 "See RFC 5321. For help by a person, write to postmaster.") };
+	*reply_out = (struct reply){
+		214, STR("2.0.0"),
+		STR("Commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY EXPN HELP\n"
+		    "See RFC 5321. For help by a person, write to postmaster.")
+	};
 	return ERR_NONE;
 }
 

@@ -48,7 +48,7 @@ static enum reply_id begin(struct session *s, struct str rest)
 	if (r == REPLY_NONE)
 		r = ext_mail_params(&s->d->offer, rest, &params);
 	if (r == REPLY_NONE && path.non_ascii && !params.smtputf8)
-		r = REPLY_NEEDS_SMTPUTF8; /* RFC 6531 §3.4 */
+		r = REPLY_NEEDS_SMTPUTF8; /* RFC 6531 §3.5 has 550 here; 553 says it better */
 	if (r != REPLY_NONE)
 		return r;
 	t->reverse_path = path.canonical;

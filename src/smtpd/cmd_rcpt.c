@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * RCPT: RFC 5321 §4.1.1.3. Whether the address exists, where it leads and whether this client may send
- * there is lookup's to say, and nobody else's (P5).
+ * RCPT: RFC 5321 §4.1.1.3. Whether the address exists, where it leads and whether this client may
+ * send there is lookup's to say, and nobody else's (P5).
  */
 #include "smtpd/session.h"
 
-#define LOOKUP_MS 60000u
+#define LOOKUP_MS	 60000u
 #define RECIPIENTS_FIRST 4u
-#define RECIPIENTS_MAX 1000u	/* targets of a message: calls.def */
-#define UNKNOWN_FREE 4u		/* unknown recipients before answers become slow (H36) */
-#define SLOW_FIRST_MS 100u
-#define SLOW_MAX_MS 1000u
+#define RECIPIENTS_MAX	 1000u /* targets of a message: calls.def */
+#define UNKNOWN_FREE	 4u    /* unknown recipients before answers become slow (H36) */
+#define SLOW_FIRST_MS	 100u
+#define SLOW_MAX_MS	 1000u
 
 static enum reply_id path_refusal(enum path_fault fault)
 {
@@ -40,8 +40,8 @@ static bool known_target(const struct transaction *t, const struct target *targe
 		const struct target *other = &t->recipients[i].target;
 		if (other->kind != target->kind)
 			continue;
-		if (target->kind == TARGET_KIND_MAILBOX ? str_eq(other->mailbox, target->mailbox) :
-							  str_eq(other->address, target->address))
+		if (target->kind == TARGET_KIND_MAILBOX ? str_eq(other->mailbox, target->mailbox)
+							: str_eq(other->address, target->address))
 			return true;
 	}
 	return false;
@@ -65,8 +65,8 @@ static enum err make_room(struct session *s, size_t more)
 	return ERR_NONE;
 }
 
-static enum err add_targets(struct session *s, const struct path *path, const struct rcpt_params *params,
-			    const struct lookup_rcpt_out *answer)
+static enum err add_targets(struct session *s, const struct path *path,
+			    const struct rcpt_params *params, const struct lookup_rcpt_out *answer)
 {
 	struct transaction *t = s->tx;
 	struct arena *a = &s->tx_arena;
@@ -90,7 +90,8 @@ static enum err add_targets(struct session *s, const struct path *path, const st
 	return arena_err(a);
 }
 
-static YIELDS enum err ask(struct session *s, const struct path *path, struct lookup_rcpt_out *answer)
+static YIELDS
+enum err ask(struct session *s, const struct path *path, struct lookup_rcpt_out *answer)
 {
 	struct smtpd *d = s->d;
 	struct lookup_rcpt_in in = {
@@ -112,7 +113,8 @@ static YIELDS enum err ask(struct session *s, const struct path *path, struct lo
 }
 
 /* H36: who guesses addresses gets slower answers, up to a bound; limits.errors ends it. */
-static YIELDS enum err slow_down(struct session *s)
+static YIELDS
+enum err slow_down(struct session *s)
 {
 	s->unknown_rcpts++;
 	if (s->trusted || s->unknown_rcpts <= UNKNOWN_FREE)
@@ -134,8 +136,9 @@ static void refusal_of(const struct lookup_rcpt_out *answer, struct reply *reply
 }
 
 /* What lookup says about an address that is well-formed. */
-static YIELDS enum err decide(struct session *s, const struct path *path, const struct rcpt_params *params,
-			      struct reply *reply_out, struct str *rule_out)
+static YIELDS
+enum err decide(struct session *s, const struct path *path, const struct rcpt_params *params,
+		struct reply *reply_out, struct str *rule_out)
 {
 	struct lookup_rcpt_out answer = { 0 };
 	struct transaction *t = s->tx;
@@ -161,7 +164,8 @@ static YIELDS enum err decide(struct session *s, const struct path *path, const 
 }
 
 /* Order of commands and syntax; the path lives in the command's arena. */
-static enum reply_id parse(struct session *s, struct str args, struct path *path, struct rcpt_params *params)
+static enum reply_id parse(struct session *s, struct str args, struct path *path,
+			   struct rcpt_params *params)
 {
 	struct transaction *t = s->tx;
 	if (!t)
@@ -180,11 +184,12 @@ static enum reply_id parse(struct session *s, struct str args, struct path *path
 	if (r == REPLY_NONE)
 		r = ext_rcpt_params(&s->d->offer, rest, params);
 	if (r == REPLY_NONE && path->non_ascii && !t->params.smtputf8)
-		r = REPLY_NEEDS_SMTPUTF8; /* RFC 6531 §3.4 */
+		r = REPLY_NEEDS_SMTPUTF8; /* RFC 6531 §3.5 */
 	return r;
 }
 
-static YIELDS enum err rcpt(struct session *s, struct str args, struct reply *reply_out)
+static YIELDS
+enum err rcpt(struct session *s, struct str args, struct reply *reply_out)
 {
 	struct path path = { 0 };
 	struct rcpt_params params;

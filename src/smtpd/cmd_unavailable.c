@@ -3,7 +3,8 @@
 #include "smtpd/session.h"
 
 /* RFC 5321 §4.2.4: 502 for a command that is recognized but not implemented (H39: ETRN, TURN). */
-static enum err unavailable(struct session *s UNUSED, struct str args UNUSED, struct reply *reply_out)
+static enum err unavailable(struct session *s UNUSED, struct str args UNUSED,
+			    struct reply *reply_out)
 {
 	return session_say(reply_out, REPLY_NOT_OFFERED);
 }

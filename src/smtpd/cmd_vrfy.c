@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * VRFY and EXPN: RFC 5321 §4.1.1.6, §4.1.1.7, §7.3. Nobody learns here who exists: the answer is the
- * same for all (H36), as §3.5.3 allows with 252.
+ * VRFY and EXPN: RFC 5321 §4.1.1.6, §4.1.1.7, §7.3. Nobody learns here who exists: the answer is
+ * the same for all (H36), as §3.5.3 allows with 252.
  */
 #include "smtpd/session.h"
 

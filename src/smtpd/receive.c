@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Reading a message: after 354 up to CRLF.CRLF (RFC 5321 §4.1.1.4), or a chunk of BDAT (RFC 3030 §2).
- * Whatever is wrong with it is remembered, the rest is read up to its true end and dropped, and one
- * reply is given there: no byte of it is ever taken for a command (P6).
+ * Reading a message: after 354 up to CRLF.CRLF (RFC 5321 §4.1.1.4), or a chunk of BDAT (RFC 3030
+ * §2). Whatever is wrong with it is remembered, the rest is read up to its true end and dropped,
+ * and one reply is given there: no byte of it is ever taken for a command (P6).
  */
 #include "smtpd/session.h"
 
@@ -37,7 +37,8 @@ static void judge(struct session *s)
 		refuse(s, REPLY_LOOP); /* RFC 5321 §6.3 */
 }
 
-static YIELDS enum err take(struct session *s, struct str piece)
+static YIELDS
+enum err take(struct session *s, struct str piece)
 {
 	struct transaction *t = s->tx;
 	t->received += piece.n;
@@ -51,11 +52,13 @@ static YIELDS enum err take(struct session *s, struct str piece)
 		if (e != ERR_NONE)
 			refuse(s, submit_failure(e));
 	}
-	return t->received > s->d->conf->limits.message_bytes + DROPPED_BYTES_MAX ? ERR_LIMIT : ERR_NONE;
+	return t->received > s->d->conf->limits.message_bytes + DROPPED_BYTES_MAX ? ERR_LIMIT
+										  : ERR_NONE;
 }
 
 /* At most `max` bytes of what has arrived. */
-static YIELDS enum err take_input(struct session *s, uint64_t max, uint64_t *taken_out)
+static YIELDS
+enum err take_input(struct session *s, uint64_t max, uint64_t *taken_out)
 {
 	struct str in = stream_input(&s->stream);
 	*taken_out = 0;
@@ -72,7 +75,8 @@ static YIELDS enum err take_input(struct session *s, uint64_t max, uint64_t *tak
 }
 
 /* Waits for more bytes; replies to what came before leave first. */
-static YIELDS enum err more_input(struct session *s)
+static YIELDS
+enum err more_input(struct session *s)
 {
 	if (s->stream.out_n > 0)
 		TRY(session_flush(s));
@@ -102,7 +106,8 @@ static bool was_delivered_here(const struct transaction *t)
 }
 
 /* The message is complete. */
-static YIELDS enum err conclude(struct session *s, struct reply *reply_out)
+static YIELDS
+enum err conclude(struct session *s, struct reply *reply_out)
 {
 	struct transaction *t = s->tx;
 	data_finish(&t->reader);
@@ -132,7 +137,8 @@ enum err receive_data(struct session *s, struct reply *reply_out)
 }
 
 /* The chunk's bytes, whatever becomes of them (H11). */
-static YIELDS enum err read_chunk(struct session *s)
+static YIELDS
+enum err read_chunk(struct session *s)
 {
 	while (s->chunk_left > 0) {
 		struct str in = stream_input(&s->stream);
@@ -172,6 +178,7 @@ enum err receive_chunk(struct session *s, struct reply *reply_out)
 		return ERR_NONE;
 	}
 	*reply_out = reply_of(REPLY_OK);
-	reply_out->text = arena_strf(&s->command, "%llu octets received", (unsigned long long)bytes);
+	reply_out->text =
+		arena_strf(&s->command, "%llu octets received", (unsigned long long)bytes);
 	return ERR_NONE;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Refusals, counted together: see refusals.h. Fields hold strangers' bytes; they are only copied. */
+/* Refusals, counted together: see refusals.h. Strangers' bytes are only copied. */
 #include "smtpd/refusals.h"
 
 #include "base/heap.h"
@@ -85,11 +85,11 @@ void refusals_add(struct refusals *r, const struct history_refused_in *what)
 	keep(r, &w, hash);
 }
 
-void refusals_flush(struct refusals *r, void (*each)(void *arg, const struct history_refused_in *what),
-		    void *arg)
+void refusals_flush(struct refusals *r,
+		    void (*each)(void *arg, const struct history_refused_in *what), void *arg)
 {
 	LIST_EACH(&r->all, it)
-		each(arg, &CONTAINER_OF(it, struct refusal, link)->what);
+	each(arg, &CONTAINER_OF(it, struct refusal, link)->what);
 	struct mem *mem = r->mem;
 	struct sip_key key = r->key;
 	refusals_done(r);

@@ -11,7 +11,7 @@
 #include "base/list.h"
 #include "ipc/calls.h"
 
-#define REFUSALS_MAX 1024u   /* with all their fields, each second */
+#define REFUSALS_MAX	1024u /* with all their fields, each second */
 #define REFUSALS_COARSE 1024u /* beyond them: without addresses */
 
 struct refusals {
@@ -28,7 +28,7 @@ bool refusals_pending(const struct refusals *r);
 /* Copies what it keeps. count is ignored. */
 void refusals_add(struct refusals *r, const struct history_refused_in *what);
 /* Calls each() for all that was gathered, with counts, and forgets it. */
-void refusals_flush(struct refusals *r, void (*each)(void *arg, const struct history_refused_in *what),
-		    void *arg);
+void refusals_flush(struct refusals *r,
+		    void (*each)(void *arg, const struct history_refused_in *what), void *arg);
 
 #endif

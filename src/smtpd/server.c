@@ -6,14 +6,18 @@
 
 static void register_metrics(struct smtpd_metrics *c, struct metrics *m)
 {
-	c->connections = metrics_counter(m, "godwit_smtpd_connections_total", STR_NONE, "Connections accepted.");
+	c->connections = metrics_counter(m, "godwit_smtpd_connections_total", STR_NONE,
+					 "Connections accepted.");
 	c->turned_away = metrics_counter(m, "godwit_smtpd_turned_away_total", STR_NONE,
 					 "Connections answered 421 because there were too many.");
-	c->messages = metrics_counter(m, "godwit_smtpd_messages_total", STR_NONE, "Messages acknowledged.");
+	c->messages = metrics_counter(m, "godwit_smtpd_messages_total", STR_NONE,
+				      "Messages acknowledged.");
 	c->recipients = metrics_counter(m, "godwit_smtpd_recipients_total", STR_NONE,
 					"Recipients of acknowledged messages.");
-	c->bytes = metrics_counter(m, "godwit_smtpd_bytes_total", STR_NONE, "Bytes of acknowledged messages.");
-	c->refused = metrics_counter(m, "godwit_smtpd_refused_total", STR_NONE, "Commands answered 4xx or 5xx.");
+	c->bytes = metrics_counter(m, "godwit_smtpd_bytes_total", STR_NONE,
+				   "Bytes of acknowledged messages.");
+	c->refused = metrics_counter(m, "godwit_smtpd_refused_total", STR_NONE,
+				     "Commands answered 4xx or 5xx.");
 	c->cache_hits = metrics_counter(m, "godwit_smtpd_cache_hits_total", STR_NONE,
 					"Recipients answered without asking lookup.");
 	c->cache_misses = metrics_counter(m, "godwit_smtpd_cache_misses_total", STR_NONE,

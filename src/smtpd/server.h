@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the sessions of one smtpd share. Runs in smtpd, whose clients are strangers: every byte that a
- * session reads is hostile. It asks lookup about recipients and hands messages to queue; both stand
- * behind struct smtpd_backend, so that a session can be tested and fuzzed without other processes.
+ * What the sessions of one smtpd share. Runs in smtpd, whose clients are strangers: every byte that
+ * a session reads is hostile. It asks lookup about recipients and hands messages to queue; both
+ * stand behind struct smtpd_backend, so that a session can be tested and fuzzed without other
+ * processes.
  */
 #ifndef SMTPD_SERVER_H
 #define SMTPD_SERVER_H
@@ -18,12 +19,16 @@
 
 /* Questions to other processes. Errors as ipc_call() gives them. */
 struct smtpd_backend {
-	YIELDS enum err (*ask_rcpt)(void *arg, const struct lookup_rcpt_in *in, struct arena *arena,
-				    struct lookup_rcpt_out *out);
-	YIELDS enum err (*submit_part)(void *arg, const struct queue_part_in *in, struct arena *arena);
-	YIELDS enum err (*submit_file)(void *arg, uint64_t id, struct arena *arena, int *fd_out);
-	YIELDS enum err (*submit_message)(void *arg, const struct queue_submit_in *in,
-					  struct arena *arena);
+	YIELDS
+	enum err (*ask_rcpt)(void *arg, const struct lookup_rcpt_in *in, struct arena *arena,
+			     struct lookup_rcpt_out *out);
+	YIELDS
+	enum err (*submit_part)(void *arg, const struct queue_part_in *in, struct arena *arena);
+	YIELDS
+	enum err (*submit_file)(void *arg, uint64_t id, struct arena *arena, int *fd_out);
+	YIELDS
+	enum err (*submit_message)(void *arg, const struct queue_submit_in *in,
+				   struct arena *arena);
 	void (*abort_message)(void *arg, uint64_t id);
 	void (*tell_refused)(void *arg, const struct history_refused_in *in);
 };
@@ -69,7 +74,7 @@ void smtpd_done(struct smtpd *d);
 
 /* A new id, for a session or a message. */
 uint64_t smtpd_new_id(struct smtpd *d);
-/* Loopback, `trusted` or `relay_from`: not made to wait, not slowed down, not counted by address. */
+/* Loopback, `trusted`, `relay_from`: not made to wait, not slowed down, not counted by address. */
 bool smtpd_trusts(const struct smtpd *d, const struct ip *client);
 
 /* ---- listeners (accept.c) ------------------------------------------------------------------ */

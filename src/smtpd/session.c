@@ -2,9 +2,10 @@
 /*
  * The life of one SMTP connection: see session.h. Everything that is read here is hostile.
  *
- * RFC 2920 §3.1: replies gather in the output buffer and leave together when no further whole command
- * has arrived. RFC 5321 §4.5.3.2.7: each command has its time, counted from the end of the one before.
- * Nothing deep may be on the stack in wait_for_command(): there the coroutine is parked.
+ * RFC 2920 §3.1: replies gather in the output buffer and leave together when no further whole
+ * command has arrived. RFC 5321 §4.5.3.2.7: each command has its time, counted from the end of the
+ * one before. Nothing deep may be on the stack in wait_for_command(): there the coroutine is
+ * parked.
  */
 #include "smtpd/session.h"
 
@@ -13,16 +14,17 @@
 #define NOINLINE __attribute__((noinline))
 
 #define COMMAND_ARENA_MAX ((size_t)3 << 20) /* an answer of lookup with 1,000 targets */
-#define FAREWELL_MS 2000u
-#define LINGER_BYTES_MAX ((uint64_t)256 << 10)
-#define HARD_ERRORS 10u /* times limits.errors, while a transaction has recipients */
+#define FAREWELL_MS	  2000u
+#define LINGER_BYTES_MAX  ((uint64_t)256 << 10)
+#define HARD_ERRORS	  10u /* times limits.errors, while a transaction has recipients */
 
 /* ---- time ---------------------------------------------------------------------------------- */
 
 static int64_t in_ms(const struct session *s, uint64_t ms)
 {
 	int64_t now_ns = world_mono_ns(s->d->w);
-	return ms < (uint64_t)(INT64_MAX - now_ns) / 1000000 ? now_ns + (int64_t)ms * 1000000 : NEVER;
+	return ms < (uint64_t)(INT64_MAX - now_ns) / 1000000 ? now_ns + (int64_t)ms * 1000000
+							     : NEVER;
 }
 
 void session_deadline(struct session *s, uint64_t for_ms)
@@ -45,7 +47,8 @@ struct transaction *transaction_begin(struct session *s)
 	t->id = smtpd_new_id(s->d);
 	t->began_ns = world_mono_ns(s->d->w);
 	t->head = head;
-	t->body = (struct body){ .memory = buf_grow(s->d->mem, s->d->conf->limits.body_memory), .fd = -1 };
+	t->body = (struct body){ .memory = buf_grow(s->d->mem, s->d->conf->limits.body_memory),
+				 .fd = -1 };
 	s->tx = t;
 	return t;
 }
@@ -70,7 +73,8 @@ enum err session_flush(struct session *s)
 	return stream_flush(&s->stream);
 }
 
-static YIELDS NOINLINE enum err reply_send(struct session *s, const struct reply *r)
+static YIELDS
+NOINLINE enum err reply_send(struct session *s, const struct reply *r)
 {
 	char line[REPLY_LINE_MAX + 8];
 	bool single = str_find(r->text, '\n') == r->text.n;
@@ -83,7 +87,8 @@ static YIELDS NOINLINE enum err reply_send(struct session *s, const struct reply
 	return stream_write(&s->stream, buf_str(&b));
 }
 
-void session_refused(struct session *s, const struct reply *reply, struct str forward_path, struct str rule)
+void session_refused(struct session *s, const struct reply *reply, struct str forward_path,
+		     struct str rule)
 {
 	struct history_refused_in w = {
 		.at_ms = world_wall_ms(s->d->w),
@@ -117,7 +122,8 @@ static enum reply_id over_budget(const struct session *s)
 	return REPLY_NONE;
 }
 
-static YIELDS enum err command_run(struct session *s, struct command c, struct reply *reply_out)
+static YIELDS
+enum err command_run(struct session *s, struct command c, struct reply *reply_out)
 {
 	const struct smtpd_command *cmd = smtpd_command_of(c.verb);
 	enum reply_id over = c.verb == VERB_QUIT ? REPLY_NONE : over_budget(s);
@@ -131,8 +137,9 @@ static YIELDS enum err command_run(struct session *s, struct command c, struct r
 	return cmd->handle_command(s, c.args, reply_out);
 }
 
-static YIELDS enum err line_run(struct session *s, enum line_result result, struct str line,
-				struct reply *reply_out)
+static YIELDS
+enum err line_run(struct session *s, enum line_result result, struct str line,
+		  struct reply *reply_out)
 {
 	enum reply_id bad = result == LINE_BAD ? REPLY_BAD_LINE : REPLY_LINE_TOO_LONG;
 	if (result == LINE_WHOLE)
@@ -148,7 +155,8 @@ static YIELDS enum err line_run(struct session *s, enum line_result result, stru
 }
 
 /* What every reply entails, whoever gave it. */
-static YIELDS enum err reply_finish(struct session *s, const struct reply *r)
+static YIELDS
+enum err reply_finish(struct session *s, const struct reply *r)
 {
 	if (r->code >= 500)
 		s->errors++;
@@ -165,7 +173,8 @@ static YIELDS enum err reply_finish(struct session *s, const struct reply *r)
 }
 
 /* What follows the command: message bytes, a chunk, the end. */
-static YIELDS enum err follow(struct session *s)
+static YIELDS
+enum err follow(struct session *s)
 {
 	struct reply reply = { 0 };
 	uint8_t next = s->next;
@@ -187,14 +196,17 @@ static YIELDS enum err follow(struct session *s)
 	return s->next == NEXT_CLOSE ? ERR_EOF : ERR_NONE;
 }
 
-/* A refused DATA, and something came behind it: RFC 2920 §3.1 forbids that, and it may be a message. */
-static YIELDS enum err out_of_step(struct session *s)
+/* A refused DATA, and something came behind it: RFC 2920 §3.1 forbids that, and it may be a
+ * message. */
+static YIELDS
+enum err out_of_step(struct session *s)
 {
 	struct reply r = reply_of(REPLY_NOT_IN_STEP);
 	return reply_finish(s, &r);
 }
 
-static YIELDS enum err not_smtp(struct session *s)
+static YIELDS
+enum err not_smtp(struct session *s)
 {
 	struct reply r = reply_of(REPLY_NOT_SMTP); /* H18 */
 	s->end_reason = END_NOT_SMTP;
@@ -204,7 +216,8 @@ static YIELDS enum err not_smtp(struct session *s)
 }
 
 /* One command, if a whole one has arrived. */
-static YIELDS NOINLINE enum err session_step(struct session *s, bool *need_more_out)
+static YIELDS
+NOINLINE enum err session_step(struct session *s, bool *need_more_out)
 {
 	struct str line, in = stream_input(&s->stream);
 	struct reply reply = { 0 };
@@ -231,7 +244,8 @@ static YIELDS NOINLINE enum err session_step(struct session *s, bool *need_more_
 	return e;
 }
 
-static YIELDS NOINLINE enum err wait_for_command(struct session *s)
+static YIELDS
+NOINLINE enum err wait_for_command(struct session *s)
 {
 	if (s->stream.out_n > 0)
 		TRY(session_flush(s));
@@ -246,8 +260,9 @@ static YIELDS NOINLINE enum err wait_for_command(struct session *s)
 
 /* ---- first and last ------------------------------------------------------------------------ */
 
-/* H13: RFC 5321 §4.3.1: "the client SHOULD wait for this greeting message before sending". */
-static YIELDS enum err look_for_early_talk(struct session *s)
+/* H13: RFC 5321 §4.3.1: "The sender SHOULD wait for this greeting message". */
+static YIELDS
+enum err look_for_early_talk(struct session *s)
 {
 	char byte;
 	size_t n;
@@ -265,7 +280,8 @@ static YIELDS enum err look_for_early_talk(struct session *s)
 	}
 }
 
-static YIELDS NOINLINE enum err greet(struct session *s)
+static YIELDS
+NOINLINE enum err greet(struct session *s)
 {
 	struct reply r = { 220, STR(""), STR_NONE };
 	if (!s->trusted && s->d->conf->times.greet_delay > 0) {
@@ -278,7 +294,7 @@ static YIELDS NOINLINE enum err greet(struct session *s)
 		}
 		TRY(e);
 	}
-	/* RFC 5321 §4.2: the greeting begins with the name; §2.2.1: ESMTP tells that EHLO is known */
+	/* RFC 5321 §4.2: the greeting begins with the name */
 	r.text = arena_strf(&s->command, "%.*s ESMTP godwit", STR_ARG(s->d->conf->hostname));
 	TRY(arena_err(&s->command));
 	TRY(reply_send(s, &r));
@@ -311,7 +327,8 @@ static enum reply_id last_words(struct session *s, enum err e)
 	}
 }
 
-static YIELDS NOINLINE void farewell(struct session *s, enum err e)
+static YIELDS
+NOINLINE void farewell(struct session *s, enum err e)
 {
 	struct reply r = reply_of(last_words(s, e));
 	enum err sent = ERR_NONE;
@@ -347,7 +364,8 @@ void session_serve(struct session *s)
  * A close with unread input resets the connection, which would take our last reply with it: so the
  * rest is read for a moment.
  */
-static YIELDS void linger(struct session *s)
+static YIELDS
+void linger(struct session *s)
 {
 	uint64_t before = s->stream.received_bytes;
 	world_shutdown_send(s->d->w, s->stream.src.fd);
@@ -362,10 +380,14 @@ static YIELDS void linger(struct session *s)
 static struct str end_name(unsigned reason)
 {
 	static const char *const names[] = {
-		[END_CLOSED] = "closed by the client", [END_QUIT] = "quit",
-		[END_TIMEOUT] = "timeout",	       [END_STOPPING] = "the server stops",
-		[END_EARLY_TALKER] = "early talker",   [END_NOT_SMTP] = "not SMTP",
-		[END_LIMIT] = "a limit was reached",   [END_NO_MEMORY] = "no memory",
+		[END_CLOSED] = "closed by the client",
+		[END_QUIT] = "quit",
+		[END_TIMEOUT] = "timeout",
+		[END_STOPPING] = "the server stops",
+		[END_EARLY_TALKER] = "early talker",
+		[END_NOT_SMTP] = "not SMTP",
+		[END_LIMIT] = "a limit was reached",
+		[END_NO_MEMORY] = "no memory",
 		[END_FAILED] = "failed",
 	};
 	return str_z(reason < sizeof names / sizeof names[0] ? names[reason] : "");

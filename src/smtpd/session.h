@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One SMTP connection: RFC 5321, from the greeting to QUIT. A coroutine runs session_serve(); it is on
- * the heap, so that a parked one is small: between commands without a transaction it holds this
+ * One SMTP connection: RFC 5321, from the greeting to QUIT. A coroutine runs session_serve(); it is
+ * on the heap, so that a parked one is small: between commands without a transaction it holds this
  * struct, the HELO name, and nothing else.
  */
 #ifndef SMTPD_SESSION_H
@@ -31,16 +31,16 @@ struct transaction {
 	struct mail_params params;
 	struct envelope_rcpt *recipients; /* targets of all accepted forward-paths */
 	size_t recipients_n, recipients_cap;
-	uint32_t accepted;	/* RCPT commands answered 250 */
-	uint32_t over_limit;	/* … 452 because there were too many */
-	struct str first_rcpt;	/* canonical */
+	uint32_t accepted;     /* RCPT commands answered 250 */
+	uint32_t over_limit;   /* … 452 because there were too many */
+	struct str first_rcpt; /* canonical */
 	struct data_reader reader;
 	struct header_scan *head;
 	struct body body;
-	enum reply_id refusal;	/* the message will be refused: what comes is read and dropped */
-	uint64_t received;	/* bytes, dropped ones too */
-	bool bdat;		/* began with BDAT */
-	bool told_queue;	/* parts or a file: queue must hear of an abort */
+	enum reply_id refusal; /* the message will be refused: what comes is read and dropped */
+	uint64_t received;     /* bytes, dropped ones too */
+	bool bdat;	       /* began with BDAT */
+	bool told_queue;       /* parts or a file: queue must hear of an abort */
 };
 
 enum session_next { NEXT_COMMAND, NEXT_DATA, NEXT_CHUNK, NEXT_CLOSE };
@@ -54,9 +54,9 @@ struct session {
 	int64_t began_ns, end_ns, command_end_ns;
 	struct str helo; /* own memory; empty: not said yet */
 	struct line_reader lines;
-	struct arena command;	 /* what lives as long as a command */
-	struct arena tx_arena;	 /* what lives as long as a transaction */
-	struct transaction *tx;	 /* NULL: none */
+	struct arena command;	/* what lives as long as a command */
+	struct arena tx_arena;	/* what lives as long as a transaction */
+	struct transaction *tx; /* NULL: none */
 	uint64_t chunk_left;
 	uint32_t errors, junk, unknown_rcpts, transactions, messages, commands;
 	uint8_t next;	       /* enum session_next */
@@ -80,20 +80,24 @@ enum session_end {
 	END_FAILED
 };
 
-/* stream, client, listener, d are set. Returns when the connection is over; does not close the stream. */
-YIELDS void session_serve(struct session *s);
+/* stream, client, listener, d are set. Returns when the connection is over; does not close the
+ * stream. */
+YIELDS
+void session_serve(struct session *s);
 /* Frees what a session holds, and closes the stream. */
-YIELDS void session_done(struct session *s);
+YIELDS
+void session_done(struct session *s);
 
 /* ---- for the commands (cmd_*.c) ------------------------------------------------------------- */
 
-/* A verb's handler fills in the reply; an error ends the session. It sets s->next for what follows. */
+/* A verb's handler fills in the reply and sets s->next; an error ends the session. */
 struct smtpd_command {
-	YIELDS enum err (*handle_command)(struct session *s, struct str args, struct reply *reply_out);
+	YIELDS
+	enum err (*handle_command)(struct session *s, struct str args, struct reply *reply_out);
 	bool junk; /* moves no mail by itself */
 };
-extern const struct smtpd_command cmd_ehlo, cmd_helo, cmd_mail, cmd_rcpt, cmd_data, cmd_bdat, cmd_rset,
-	cmd_noop, cmd_quit, cmd_vrfy, cmd_help, cmd_unavailable, cmd_unknown;
+extern const struct smtpd_command cmd_ehlo, cmd_helo, cmd_mail, cmd_rcpt, cmd_data, cmd_bdat,
+	cmd_rset, cmd_noop, cmd_quit, cmd_vrfy, cmd_help, cmd_unavailable, cmd_unknown;
 /* commands.c: the table by verb. */
 const struct smtpd_command *smtpd_command_of(enum verb v);
 
@@ -105,7 +109,8 @@ void transaction_end(struct session *s);
 /* At most until `for_ms` from now, and never beyond the session's end. */
 void session_deadline(struct session *s, uint64_t for_ms);
 /* Sends what is buffered. */
-YIELDS enum err session_flush(struct session *s) MUST_CHECK;
+YIELDS
+enum err session_flush(struct session *s) MUST_CHECK;
 /* Sets *reply_out to a standard reply. */
 static inline enum err session_say(struct reply *reply_out, enum reply_id id)
 {
@@ -113,23 +118,29 @@ static inline enum err session_say(struct reply *reply_out, enum reply_id id)
 	return ERR_NONE;
 }
 /* Notes a refusal for log and history. */
-void session_refused(struct session *s, const struct reply *reply, struct str forward_path, struct str rule);
+void session_refused(struct session *s, const struct reply *reply, struct str forward_path,
+		     struct str rule);
 
-/* ---- message bytes (receive.c, body.c, submit.c) ---------------------------------------------- */
+/* ---- message bytes (receive.c, body.c, submit.c) -------------------------------------------- */
 
 /* After 354: reads the message, hands it over, fills in the reply. */
-YIELDS enum err receive_data(struct session *s, struct reply *reply_out) MUST_CHECK;
+YIELDS
+enum err receive_data(struct session *s, struct reply *reply_out) MUST_CHECK;
 /* After BDAT: the same for one chunk of s->chunk_left octets. */
-YIELDS enum err receive_chunk(struct session *s, struct reply *reply_out) MUST_CHECK;
+YIELDS
+enum err receive_chunk(struct session *s, struct reply *reply_out) MUST_CHECK;
 
 /* ERR_NO_SPACE, ERR_IO, ERR_NO_MEMORY, ERR_CLOSED (queue), …: the message cannot be kept. */
-YIELDS enum err body_add(struct session *s, struct body *b, struct str piece) MUST_CHECK;
+YIELDS
+enum err body_add(struct session *s, struct body *b, struct str piece) MUST_CHECK;
 /* What is still in memory goes to the file, if there is one. */
-YIELDS enum err body_finish(struct session *s, struct body *b) MUST_CHECK;
+YIELDS
+enum err body_finish(struct session *s, struct body *b) MUST_CHECK;
 void body_free(struct session *s, struct body *b);
 
 /* Hands the message to queue: 250 only once queue says that it is on stable storage (P1). */
-YIELDS void submit(struct session *s, struct reply *reply_out);
+YIELDS
+void submit(struct session *s, struct reply *reply_out);
 /* What an error of queue or of the file means to the client. */
 enum reply_id submit_failure(enum err e);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A whole session over any bytes. Whatever a client sends, what comes back is replies, nothing is left
- * in memory, and it makes no difference whether the bytes come line by line or one by one (H4).
+ * A whole session over any bytes. Whatever a client sends, what comes back is replies, nothing is
+ * left in memory, and it makes no difference whether the bytes come line by line or one by one
+ * (H4).
  */
 #include "smtpd/session_rig.h"
 
@@ -34,7 +35,9 @@ static void set_up(struct rig *r)
 {
 	if (!rig_open(r))
 		abort();
-	r->client = (struct ip){ .family = IP_V4, .bits = 32, .b = { 127, 0, 0, 1 } }; /* never slowed down */
+	r->client = (struct ip){ .family = IP_V4,
+				 .bits = 32,
+				 .b = { 127, 0, 0, 1 } }; /* never slowed down */
 	r->conf.limits.message_bytes = r->d.offer.message_bytes = 4000;
 	r->conf.limits.body_memory = 1024;
 	r->conf.limits.recipients = r->d.offer.recipients = 5;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * For tests and fuzzing only: one session over memory instead of a socket, with a lookup and a queue
- * made of a few lines. What the client sends is given in advance; each receive gives the next piece,
- * so that the server always speaks before it hears more.
+ * For tests and fuzzing only: one session over memory instead of a socket, with a lookup and a
+ * queue made of a few lines. What the client sends is given in advance; each receive gives the next
+ * piece, so that the server always speaks before it hears more.
  */
 #ifndef SMTPD_SESSION_RIG_H
 #define SMTPD_SESSION_RIG_H
@@ -10,7 +10,7 @@
 #include "smtpd/session.h"
 
 #define RIG_MESSAGES_MAX 64u
-#define RIG_OUTPUT_MAX ((size_t)4 << 20)
+#define RIG_OUTPUT_MAX	 ((size_t)4 << 20)
 
 enum rig_cut { RIG_WHOLE, RIG_LINES, RIG_BYTES, RIG_SEVENS };
 
@@ -22,7 +22,7 @@ struct rig_message {
 
 struct rig {
 	struct world *w;
-	struct mem *own; /* so that failing allocations concern the server only */
+	struct mem *own;   /* so that failing allocations concern the server only */
 	uint64_t fail_nth; /* allocation of the session that fails; 0: none */
 	struct loop *loop;
 	struct metrics *metrics;
@@ -36,15 +36,15 @@ struct rig {
 	/* the client */
 	struct str input;
 	enum rig_cut cut;
-	enum err at_end;       /* what the last receive says: ERR_EOF, ERR_CLOSED, ERR_TIMEOUT */
+	enum err at_end; /* what the last receive says: ERR_EOF, ERR_CLOSED, ERR_TIMEOUT */
 	struct buf output;
 	size_t sends;
 	/* lookup and queue */
-	size_t list_n;	       /* targets of list@example.org */
+	size_t list_n; /* targets of list@example.org */
 	size_t lookups, aborts, refusals;
 	enum err lookup_err, part_err, file_err, submit_err;
-	struct buf parts;      /* of the message that is being submitted */
-	int file_fd;	       /* of the message that is being submitted, or -1 */
+	struct buf parts; /* of the message that is being submitted */
+	int file_fd;	  /* of the message that is being submitted, or -1 */
 	struct rig_message messages[RIG_MESSAGES_MAX];
 	size_t messages_n;
 };
@@ -105,8 +105,7 @@ static const struct stream_ops rig_ops = { rig_recv, rig_send, rig_close };
 
 /* ---- lookup and queue ------------------------------------------------------------------------ */
 
-static void rig_targets(struct arena *a, struct str address, size_t n,
-			struct lookup_rcpt_out *out)
+static void rig_targets(struct arena *a, struct str address, size_t n, struct lookup_rcpt_out *out)
 {
 	out->targets = ARENA_ARRAY(a, struct target, n);
 	for (size_t i = 0; out->targets && i < n; i++) {
@@ -123,7 +122,8 @@ static enum err rig_ask(void *arg, const struct lookup_rcpt_in *in, struct arena
 	struct rig *r = arg;
 	size_t at = str_find(in->address, '@');
 	struct str local = str_sub(in->address, 0, at);
-	struct str domain = at < in->address.n ? str_sub(in->address, at + 1, in->address.n) : STR("example.org");
+	struct str domain = at < in->address.n ? str_sub(in->address, at + 1, in->address.n)
+					       : STR("example.org");
 	r->lookups++;
 	out->generation = 1;
 	out->cacheable = true;
@@ -171,8 +171,8 @@ static enum err rig_file(void *arg, uint64_t id, struct arena *a UNUSED, int *fd
 	if (r->file_err != ERR_NONE)
 		return r->file_err;
 	buf_addf(&name, "/tmp/godwit-rig-%d-%llx", world_pid(r->w), (unsigned long long)id);
-	TRY(world_open(r->w, WORLD_ABSOLUTE, buf_str(&name), WORLD_READ | WORLD_WRITE | WORLD_CREATE | WORLD_EXCL,
-		       0600, &r->file_fd));
+	TRY(world_open(r->w, WORLD_ABSOLUTE, buf_str(&name),
+		       WORLD_READ | WORLD_WRITE | WORLD_CREATE | WORLD_EXCL, 0600, &r->file_fd));
 	int fd;
 	TRY(world_open(r->w, WORLD_ABSOLUTE, buf_str(&name), WORLD_READ | WORLD_WRITE, 0, &fd));
 	int dir;
@@ -210,8 +210,10 @@ static struct envelope rig_envelope(struct rig *r, const struct envelope *from)
 	e.recipients = ARENA_ARRAY(&r->arena, struct envelope_rcpt, from->recipients_n);
 	for (size_t i = 0; e.recipients && i < e.recipients_n; i++) {
 		e.recipients[i] = from->recipients[i];
-		e.recipients[i].target.address = arena_str(&r->arena, from->recipients[i].target.address);
-		e.recipients[i].forward_path = arena_str(&r->arena, from->recipients[i].forward_path);
+		e.recipients[i].target.address =
+			arena_str(&r->arena, from->recipients[i].target.address);
+		e.recipients[i].forward_path =
+			arena_str(&r->arena, from->recipients[i].forward_path);
 		e.recipients[i].orcpt = arena_str(&r->arena, from->recipients[i].orcpt);
 	}
 	return e;
@@ -222,13 +224,15 @@ static enum err rig_submit(void *arg, const struct queue_submit_in *in, struct a
 	struct rig *r = arg;
 	if (r->submit_err != ERR_NONE)
 		return r->submit_err;
-	ASSERT(in->prefix.n <= 8192 && in->body.n <= IPC_BODY_PART && in->envelope.recipients_n <= 1000);
+	ASSERT(in->prefix.n <= 8192 && in->body.n <= IPC_BODY_PART &&
+	       in->envelope.recipients_n <= 1000);
 	buf_add(&r->parts, in->body);
 	ASSERT(buf_err(&r->parts) == ERR_NONE);
 	struct rig_message m = { .in_file = in->in_file };
 	m.envelope = rig_envelope(r, &in->envelope);
 	m.prefix = arena_str(&r->arena, in->prefix);
-	m.body = in->in_file ? rig_file_bytes(r, in->body_bytes) : arena_str(&r->arena, buf_str(&r->parts));
+	m.body = in->in_file ? rig_file_bytes(r, in->body_bytes)
+			     : arena_str(&r->arena, buf_str(&r->parts));
 	ASSERT(m.body.n == in->body_bytes && arena_err(&r->arena) == ERR_NONE);
 	if (r->messages_n < RIG_MESSAGES_MAX)
 		r->messages[r->messages_n++] = m;
@@ -252,7 +256,7 @@ static void rig_refused(void *arg, const struct history_refused_in *in)
 static const struct smtpd_backend rig_backend = { rig_ask,    rig_part,	 rig_file,
 						  rig_submit, rig_abort, rig_refused };
 
-/* ---- running ------------------------------------------------------------------------------------ */
+/* ---- running --------------------------------------------------------------------------------- */
 
 static enum err rig_log(void *arg UNUSED, struct str bytes UNUSED)
 {
@@ -270,7 +274,8 @@ static void rig_conf(struct conf *c, struct conf_listener *listener)
 	c->smtputf8 = true;
 	c->listeners = listener;
 	c->listeners_n = 1;
-	c->limits = (struct conf_limits){ 1000000, 100, 1000, 100, 10, 20, 100, 100, 4 << 20, 1 << 16, 0, 0 };
+	c->limits = (struct conf_limits){ 1000000, 100, 1000,	 100,	  10, 20,
+					  100,	   100, 4 << 20, 1 << 16, 0,  0 };
 	c->times = (struct conf_times){ 300000, 180000, 7200000, 86400000, 180000, 0, 1, 1, 1, 1 };
 }
 
@@ -285,7 +290,8 @@ static bool rig_open(struct rig *r)
 	struct mem *mem = world_mem(r->w);
 	r->metrics = metrics_new(mem, STR_NONE);
 	struct log_sink sink = { rig_log, rig_now, r->w };
-	if (!r->metrics || log_init(&r->log, mem, sink, LOG_FORMAT_TEXT, LEVEL_DEBUG, STR("smtpd")) != ERR_NONE)
+	if (!r->metrics ||
+	    log_init(&r->log, mem, sink, LOG_FORMAT_TEXT, LEVEL_DEBUG, STR("smtpd")) != ERR_NONE)
 		return false;
 	rig_conf(&r->conf, &r->listener);
 	r->client = (struct ip){ .family = IP_V4, .bits = 32, .port = 4711, .b = { 192, 0, 2, 7 } };
@@ -361,8 +367,9 @@ UNUSED static void rig_codes(const struct rig *r, struct buf *codes)
 	while (rest.n > 0) {
 		bool whole = str_find(rest, '\n') < rest.n;
 		line = str_split(rest, '\n', &rest);
-		bool good = whole && line.n >= 5 && line.n <= REPLY_LINE_MAX && line.p[line.n - 1] == '\r' &&
-			    ascii_is_digit(line.p[0]) && ascii_is_digit(line.p[1]) && ascii_is_digit(line.p[2]);
+		bool good = whole && line.n >= 5 && line.n <= REPLY_LINE_MAX &&
+			    line.p[line.n - 1] == '\r' && ascii_is_digit(line.p[0]) &&
+			    ascii_is_digit(line.p[1]) && ascii_is_digit(line.p[2]);
 		if (good && line.p[3] == '-')
 			continue;
 		if (codes->n)

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The process smtpd: accepts connections and receives mail. Strangers' bytes come in through every
- * session; the process itself may accept, talk over what it was given, and nothing else (P4): no file
- * is opened, queue hands out the ones for large messages.
+ * session; the process itself may accept, talk over what it was given, and nothing else (P4): no
+ * file is opened, queue hands out the ones for large messages.
  */
 #include "smtpd/smtpd.h"
 
 #include "base/events.h"
 #include "smtpd/server.h"
 
-#define CALL_ARENA_MAX ((size_t)1 << 18)
-#define FLUSH_NS (1000 * 1000000LL)
-#define STOP_NS (8 * 1000000000LL) /* sessions in the middle of a message have so long */
+#define CALL_ARENA_MAX	  ((size_t)1 << 18)
+#define FLUSH_NS	  (1000 * 1000000LL)
+#define STOP_NS		  (8 * 1000000000LL) /* sessions in the middle of a message have so long */
 #define SPARE_DESCRIPTORS 256u
 
 struct process {
@@ -21,15 +21,17 @@ struct process {
 
 /* ---- the other processes -------------------------------------------------------------------- */
 
-static YIELDS enum err ask_rcpt(void *arg, const struct lookup_rcpt_in *in, struct arena *arena,
-				struct lookup_rcpt_out *out)
+static YIELDS
+enum err ask_rcpt(void *arg, const struct lookup_rcpt_in *in, struct arena *arena,
+		  struct lookup_rcpt_out *out)
 {
 	struct process *self = arg;
 	struct ipc *ch = proc_peer(self->p, ROLE_LOOKUP, 0);
 	return ch ? call_lookup_rcpt(ch, in, arena, out) : ERR_CLOSED;
 }
 
-static YIELDS enum err submit_part(void *arg, const struct queue_part_in *in, struct arena *arena)
+static YIELDS
+enum err submit_part(void *arg, const struct queue_part_in *in, struct arena *arena)
 {
 	struct process *self = arg;
 	struct ipc *ch = proc_peer(self->p, ROLE_QUEUE, 0);
@@ -37,7 +39,8 @@ static YIELDS enum err submit_part(void *arg, const struct queue_part_in *in, st
 	return ch ? call_queue_part(ch, in, arena, &out) : ERR_CLOSED;
 }
 
-static YIELDS enum err submit_file(void *arg, uint64_t id, struct arena *arena, int *fd_out)
+static YIELDS
+enum err submit_file(void *arg, uint64_t id, struct arena *arena, int *fd_out)
 {
 	struct process *self = arg;
 	struct ipc *ch = proc_peer(self->p, ROLE_QUEUE, 0);
@@ -48,7 +51,8 @@ static YIELDS enum err submit_file(void *arg, uint64_t id, struct arena *arena, 
 	return ERR_NONE;
 }
 
-static YIELDS enum err submit_message(void *arg, const struct queue_submit_in *in, struct arena *arena)
+static YIELDS
+enum err submit_message(void *arg, const struct queue_submit_in *in, struct arena *arena)
 {
 	struct process *self = arg;
 	struct ipc *ch = proc_peer(self->p, ROLE_QUEUE, 0);
@@ -139,7 +143,7 @@ static void peer(struct proc *p UNUSED, void *arg, enum role role, unsigned inde
 		set_pressure(&self->d, false, str_of("", 0));
 }
 
-/* ---- the process ------------------------------------------------------------------------------ */
+/* ---- the process ----------------------------------------------------------------------------- */
 
 static void user(const struct conf *c, unsigned *uid_out, unsigned *gid_out)
 {
@@ -171,7 +175,8 @@ static enum err work(struct proc *p, void *arg)
 }
 
 /* RFC 5321 §3.8: idle sessions hear 421 at once, the others after their message. */
-static YIELDS void stop(struct proc *p, void *arg)
+static YIELDS
+void stop(struct proc *p, void *arg)
 {
 	struct process *self = arg;
 	int64_t before = co_set_deadline(world_mono_ns(p->w) + STOP_NS);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Handing a message over to queue: see session.h. What is answered 250 is on stable storage (P1). */
+/* Handing a message over to queue, and waiting until it is stored (P1): see session.h. */
 #include "base/clockfmt.h"
 #include "base/events.h"
 #include "message/received.h"
 #include "smtpd/session.h"
 
 #define PREFIX_BYTES_MAX 4096u
-#define SUBMIT_MS 240000u /* clients wait ten minutes (RFC 5321 §4.5.3.2.6) */
+#define SUBMIT_MS	 240000u /* clients wait ten minutes (RFC 5321 §4.5.3.2.6) */
 
 enum reply_id submit_failure(enum err e)
 {
@@ -48,7 +48,8 @@ static struct envelope envelope_of(const struct session *s, int64_t wall_ms)
 	const struct transaction *t = s->tx;
 	enum body_kind body = t->params.body;
 	if (body == BODY_KIND_SEVEN_BIT && t->reader.has_8bit)
-		body = BODY_KIND_EIGHT_BIT_MIME; /* the client did not say so; relays must know (H55) */
+		body = BODY_KIND_EIGHT_BIT_MIME; /* the client did not say so; relays must know
+						    (H55) */
 	return (struct envelope){
 		.id = t->id,
 		.arrived_ms = wall_ms,
@@ -68,11 +69,13 @@ static struct envelope envelope_of(const struct session *s, int64_t wall_ms)
 }
 
 /* All but the last part of a body in memory. */
-static YIELDS enum err send_parts(struct session *s, struct str *rest)
+static YIELDS
+enum err send_parts(struct session *s, struct str *rest)
 {
 	uint64_t offset = 0;
 	while (rest->n > IPC_BODY_PART) {
-		struct queue_part_in in = { s->tx->id, (uint32_t)offset, str_sub(*rest, 0, IPC_BODY_PART) };
+		struct queue_part_in in = { s->tx->id, (uint32_t)offset,
+					    str_sub(*rest, 0, IPC_BODY_PART) };
 		s->tx->told_queue = true;
 		TRY(s->d->backend->submit_part(s->d->backend_arg, &in, &s->command));
 		offset += IPC_BODY_PART;
@@ -81,7 +84,8 @@ static YIELDS enum err send_parts(struct session *s, struct str *rest)
 	return ERR_NONE;
 }
 
-static YIELDS enum err hand_over(struct session *s, int64_t wall_ms)
+static YIELDS
+enum err hand_over(struct session *s, int64_t wall_ms)
 {
 	struct transaction *t = s->tx;
 	TRY(body_finish(s, &t->body));
@@ -107,8 +111,9 @@ static void log_accepted(struct session *s)
 	counter_add(d->count.messages, 1);
 	counter_add(d->count.recipients, t->accepted);
 	counter_add(d->count.bytes, t->body.bytes);
-	log_smtpd_accepted(d->log, (struct log_ids){ s->id, t->id }, &s->client, s->helo, t->reverse_path,
-			   t->accepted, t->first_rcpt, t->body.bytes, (uint64_t)took_ms);
+	log_smtpd_accepted(d->log, (struct log_ids){ s->id, t->id }, &s->client, s->helo,
+			   t->reverse_path, t->accepted, t->first_rcpt, t->body.bytes,
+			   (uint64_t)took_ms);
 }
 
 void submit(struct session *s, struct reply *reply_out)

@@ -134,7 +134,7 @@ static inline bool model_states_of(void *arg, uint64_t id, struct spool_state *s
 {
 	struct model_row *r = model_row(arg, id);
 	*n_out = 0;
-	if (!r || !r->live)
+	if (!r || !r->live || r->ending) /* S8 */
 		return false;
 	for (unsigned i = 0; i < MODEL_STATES; i++)
 		if (r->has[i]) {

@@ -32,14 +32,8 @@ static void remove_some(struct world *w, void *arg)
 	}
 }
 
-/*
- * Not while a failed batch may still count (S2): its record would be there after a crash, without its body. From
- * the next segment's header on it does not.
- */
 void spool_remove_bodies(struct spool *sp)
 {
-	if (!sp->current)
-		return;
 	while (sp->dead_bodies.n >= sizeof(uint64_t)) {
 		struct remove_job j = { .body_fd = sp->body_fd };
 		while (j.n < BODIES_A_JOB && (j.n + 1) * sizeof(uint64_t) <= sp->dead_bodies.n)
@@ -171,7 +165,7 @@ static bool must_checkpoint(const struct spool *sp)
 static bool has_work(const struct spool *sp)
 {
 	const struct segment *s = sp->n > 0 ? sp->segments[0] : NULL;
-	return must_checkpoint(sp) || (sp->current && sp->dead_bodies.n > 0) || (oldest_is_closed(sp) && s->live == 0) ||
+	return must_checkpoint(sp) || sp->dead_bodies.n > 0 || (oldest_is_closed(sp) && s->live == 0) ||
 	       (must_compact(sp) && !s->told);
 }
 

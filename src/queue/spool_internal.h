@@ -82,6 +82,7 @@ struct spool {
 	uint64_t history_saved, history_from;
 	uint64_t checkpoint_at, checkpoint_bytes; /* totals.bytes_written at the last one, and its size */
 	bool closing, checkpoint_due;
+	bool uncut;  /* a failed batch may still be on disk: a crash before the next segment would let it count */
 	bool unread; /* some segment is: no checkpoint may stand for it */
 	struct spool_totals totals;
 };

@@ -13,6 +13,7 @@
 #include "base/events.h"
 
 #define FOREIGN_TOLD_MAX 5u
+#define UNBORN_MAX 64u
 #define QUARANTINE STR("quarantine")
 #define QUARANTINE_COPY_BYTES ((size_t)65536)
 
@@ -23,6 +24,8 @@ struct recovery {
 	struct segment_reader *reader;
 	uint64_t *found;	    /* sequence numbers of files seg-… */
 	size_t found_n, found_cap;
+	uint64_t unborn[UNBORN_MAX]; /* segments without a header, not yet judged */
+	size_t unborn_n;
 	uint64_t newest;	    /* greatest number of any file, readable or not */
 	uint64_t foreign;
 	bool unsure; /* something was damaged or unreadable: keep body files that nobody names */
@@ -127,15 +130,6 @@ static void quarantine_segment(struct recovery *r, uint64_t seq, const char *why
 		     e == ERR_NONE ? "moved to quarantine" : "left in place");
 }
 
-/* The newest segment, begun and not finished when the machine stopped: nothing in it ever counted (S1). */
-static enum err drop_unborn(struct recovery *r, uint64_t seq, uint64_t bytes)
-{
-	struct spool *sp = r->sp;
-	char place[SEGMENT_NAME_BYTES];
-	log_spool_cut(sp->cfg.log, (struct log_ids){ 0 }, seq, 0, bytes);
-	return world_unlink(sp->w, sp->dir_fd, segment_name(place, "seg-", seq));
-}
-
 static enum err copy_bytes(struct recovery *r, int to_fd, uint64_t from, uint64_t to)
 {
 	struct spool *sp = r->sp;
@@ -225,6 +219,24 @@ static bool has_a_record(struct segment_reader *rd)
 	       record_head_get(head, &rd->header, SEGMENT_START, &rec, &meta_bytes);
 }
 
+/*
+ * Without a header, no longer than one, and nothing later has a record: begun and not finished when the
+ * machine stopped, so nothing in it ever counted (S1). Otherwise it is damage.
+ */
+static void judge_unborn(struct recovery *r, bool later_records)
+{
+	struct spool *sp = r->sp;
+	for (size_t i = 0; i < r->unborn_n; i++) {
+		char place[SEGMENT_NAME_BYTES];
+		uint64_t seq = r->unborn[i];
+		if (later_records || world_unlink(sp->w, sp->dir_fd, segment_name(place, "seg-", seq)) != ERR_NONE)
+			quarantine_segment(r, seq, "no whole header");
+		else
+			log_spool_cut(sp->cfg.log, (struct log_ids){ 0 }, seq, 0, 0);
+	}
+	r->unborn_n = 0;
+}
+
 /* S5: it keeps its place in the list, so that nothing behind it is removed. */
 static enum err leave_unread(struct recovery *r, uint64_t seq, const char *why)
 {
@@ -268,9 +280,10 @@ static enum err take_segment(struct recovery *r, uint64_t seq, bool *has_records
 	} else if (e == ERR_DENIED || rd.err != ERR_NONE) {
 		e = leave_unread(r, seq, e == ERR_DENIED ? "a format that this version does not know" : err_name(rd.err));
 	} else if (e == ERR_CORRUPT) {
-		bool unborn = seq == r->found[r->found_n - 1] && st.bytes <= SEGMENT_START;
-		if (!unborn || drop_unborn(r, seq, st.bytes) != ERR_NONE)
-			quarantine_segment(r, seq, st.bytes == 0 ? "empty" : "no whole header");
+		if (st.bytes <= SEGMENT_START && r->unborn_n < UNBORN_MAX)
+			r->unborn[r->unborn_n++] = seq;
+		else
+			quarantine_segment(r, seq, "no whole header");
 		e = ERR_NONE;
 	}
 	segment_reader_close(&rd);
@@ -397,7 +410,10 @@ static enum err take_segments(struct recovery *r)
 		TRY(take_segment(r, r->found[i], &has_records));
 		if (sp->n > before && has_records)
 			last = before;
+		if (sp->n > before && (has_records || sp->segments[before]->unread))
+			judge_unborn(r, true);
 	}
+	judge_unborn(r, false);
 	struct spool_position from = { 0 };
 	enum err e = checkpoint_load(sp, &from);
 	if (e == ERR_CORRUPT)

@@ -266,18 +266,20 @@ void segment_seal(struct spool *sp)
 struct cut_job {
 	int dir_fd, fd;
 	uint64_t seq, end;
-	bool remove;
+	bool empty, removed;
 	enum err err;
 };
 
+/* The sync is for the new length alone; of the pages that failed nothing is hoped. */
 static void cut(struct world *w, void *arg)
 {
 	struct cut_job *j = arg;
 	char place[SEGMENT_NAME_BYTES];
-	if (j->remove)
-		j->err = world_unlink(w, j->dir_fd, segment_name(place, "seg-", j->seq));
-	else
-		j->err = world_truncate(w, j->fd, j->end);
+	j->err = world_truncate(w, j->fd, j->end);
+	if (j->err == ERR_NONE)
+		j->err = world_sync(w, j->fd);
+	if (j->err == ERR_NONE && j->empty)
+		j->removed = world_unlink(w, j->dir_fd, segment_name(place, "seg-", j->seq)) == ERR_NONE;
 }
 
 /*
@@ -288,11 +290,13 @@ void segment_fail(struct spool *sp)
 {
 	struct segment *s = sp->current;
 	struct cut_job j = { .dir_fd = sp->dir_fd, .fd = s->fd, .seq = s->header.seq, .end = s->end,
-			     .remove = s->end == SEGMENT_START };
+			     .empty = s->end == SEGMENT_START };
 	sp->current = NULL;
 	s->failed = true;
 	spool_job(sp, cut, &j);
-	if (j.remove && j.err == ERR_NONE) { /* marks of the segment before go on to the next */
+	if (j.err != ERR_NONE)
+		sp->uncut = true;
+	if (j.removed) { /* marks of the segment before go on to the next */
 		sp->bad_seq = s->header.prev_seq;
 		sp->bad_end = s->header.prev_end;
 		for (size_t i = 0; i < sp->n; i++)

@@ -514,8 +514,8 @@ static void body_files(void *arg)
 	/* When something is damaged, a body that nobody names may be that one's: kept aside. */
 	store(body_path(9), "x", 1);
 	store("seg-0000000000000000", "", 0);
-	store("seg-0000000000000098", "?", 1);
-	store("seg-0000000000000099", "", 0);
+	static char long_garbage[SEGMENT_START + 1];
+	store("seg-0000000000000099", long_garbage, sizeof long_garbage);
 	model_free(&model);
 	sp = open_spool(0);
 	assert_false(exists(body_path(9)));

@@ -209,6 +209,7 @@ int main(int argc, char **argv)
 		fputs(usage, stderr);
 		return 64;
 	}
+	setvbuf(stdout, NULL, _IOLBF, 0); /* what is known is told, even when we are killed */
 	signal(SIGABRT, on_abort);
 #ifndef GODWIT_ASAN
 	signal(SIGILL, on_abort); /* assert_failed() */

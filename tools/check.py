@@ -67,6 +67,7 @@ NOT_UNDER_VALGRIND = {
     "queue_spool_simtest": "some thousand simulated crashes",
     "queue_spool_test": "a recovery for every byte of a batch",
     "smtpd_session_test": "real time-outs of real sessions",
+    "smtpd_accept_test": "it uses up the descriptors, valgrind's too",
 }
 FUZZ_SECONDS = 2
 
@@ -384,20 +385,20 @@ def suite_fuzz_smoke():
 SUITES = {
     "lint": (60, [], suite_lint),
     "build-gcc": (120, [], suite_build("build-gcc")),
-    "unit": (30, ["build-gcc"], lambda: run_unit("build-gcc")),
-    "scenario-sim": (60, ["build-gcc"], lambda: run_scenario_sim("build-gcc")),
-    "scenario-live": (90, ["build-gcc"], lambda: run_scenario_live("build-gcc")),
-    "live": (120, ["build-gcc"], lambda: run_folder("tests/live", "build-gcc", 110)),
-    "fault": (60, ["build-gcc"], lambda: run_folder("tests/fault", "build-gcc", 55)),
-    "crash": (60, ["build-gcc"], lambda: run_folder("tests/crash", "build-gcc", 55)),
-    "bench-smoke": (30, ["build-gcc"], lambda: run_folder("bench/smoke", "build-gcc", 25)),
-    "valgrind": (150, ["build-gcc"], lambda: run_unit("build-gcc", VALGRIND, 120)),
+    "unit": (45, ["build-gcc"], lambda: run_unit("build-gcc")),
+    "scenario-sim": (45, ["build-gcc"], lambda: run_scenario_sim("build-gcc")),
+    "scenario-live": (45, ["build-gcc"], lambda: run_scenario_live("build-gcc")),
+    "live": (60, ["build-gcc"], lambda: run_folder("tests/live", "build-gcc", 58)),
+    "fault": (90, ["build-gcc"], lambda: run_folder("tests/fault", "build-gcc", 85)),
+    "crash": (150, ["build-gcc"], lambda: run_folder("tests/crash", "build-gcc", 145)),
+    "bench-smoke": (20, ["build-gcc"], lambda: run_folder("bench/smoke", "build-gcc", 19)),
+    "valgrind": (120, ["build-gcc"], lambda: run_unit("build-gcc", VALGRIND, 120)),
     "build-clang": (120, [], suite_build("build-clang")),
-    "unit-clang": (30, ["build-clang"], lambda: run_unit("build-clang")),
-    "build-asan": (120, [], suite_build("build-asan")),
+    "unit-clang": (45, ["build-clang"], lambda: run_unit("build-clang")),
+    "build-asan": (200, [], suite_build("build-asan")),
     "asan": (180, ["build-asan"], suite_asan),
     "build-fuzz": (120, [], suite_build("build-fuzz")),
-    "fuzz-smoke": (90, ["build-gcc", "build-fuzz"], suite_fuzz_smoke),
+    "fuzz-smoke": (80, ["build-gcc", "build-fuzz"], suite_fuzz_smoke),
 }
 
 

@@ -61,25 +61,32 @@ void run_sleep(struct run *r, int64_t ns)
 		return; /* cancelled: the caller's loop notices */
 }
 
+static void forget_channel(void *self, struct ipc *ch UNUSED)
+{
+	*(struct ipc **)self = NULL; /* it is not valid any longer */
+}
+
 /* One call by a connection of its own, as `godwit` does it. */
 static YIELDS enum err call(struct run *r, uint16_t type, struct ipc_writer *in, struct arena *arena,
 			    struct ipc_reader *out)
 {
 	struct scope scope;
-	struct ipc *ch;
+	struct ipc *ch = NULL;
 	struct control_call_out answer;
 	int fd;
 	TRY(buf_err(&in->b));
 	TRY(sim_connect_path(r->w, r->mx, STR(RUN_DIRECTORY "/run/control.sock"), &fd));
 	scope_open(&scope, r->loop, co_scope());
-	struct ipc_config cfg = { .loop = r->loop, .scope = &scope, .fd = fd, .peer_role = ROLE_CONTROL, .arena_max = 65536 };
+	struct ipc_config cfg = { .loop = r->loop, .scope = &scope, .fd = fd, .peer_role = ROLE_CONTROL, .arena_max = 65536,
+				  .self = &ch, .on_closed = forget_channel };
 	enum err e = ipc_open(&cfg, &ch);
 	if (e == ERR_NONE) {
 		struct control_call_in question = { .type = type, .bytes = buf_str(&in->b) };
 		int64_t before = co_set_deadline(world_mono_ns(r->w) + CALL_NS);
 		e = call_control_call(ch, &question, arena, &answer);
 		co_set_deadline(before);
-		ipc_close(ch);
+		if (ch)
+			ipc_close(ch);
 	}
 	scope_close(&scope);
 	*out = (struct ipc_reader){ .arena = arena };

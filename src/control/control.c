@@ -222,7 +222,8 @@ static YIELDS enum err on_metrics(void *self, struct ipc *from UNUSED, const str
 	for (size_t i = 0; i < c->p->peer_count; i++)
 		if (c->p->peers[i].channel && ipc_is_open(c->p->peers[i].channel))
 			add_metrics(c->p->peers[i].channel, arena, &b);
-	add_metrics(c->p->master, arena, &b);
+	if (c->p->master)
+		add_metrics(c->p->master, arena, &b);
 	out->text = arena_str(arena, buf_str(&b));
 	buf_free(&b);
 	return arena_err(arena);

@@ -29,8 +29,10 @@ static void peer_closed(void *arg, struct ipc *ch)
 			p->ops->peer(p, p->self, p->peers[i].role, p->peers[i].index, NULL);
 	}
 	if (ch == p->master) { /* nobody to work for any more */
+		p->master = NULL;
 		p->stopping = true;
 		co_wake_all(&p->stop_queue);
+		co_wake_all(&p->start_queue);
 	}
 }
 
@@ -252,7 +254,8 @@ static YIELDS void proc_end(struct proc *p)
 	for (size_t i = 0; i < p->peer_count; i++)
 		if (p->peers[i].channel)
 			ipc_close(p->peers[i].channel);
-	ipc_close(p->master);
+	if (p->master)
+		ipc_close(p->master);
 	scope_close(&p->channels);
 	log_process_stop(&p->log, (struct log_ids){ 0 }, STR("master"));
 	log_flush(&p->log);

@@ -53,7 +53,7 @@ struct proc {
 	struct scope channels;	 /* readers, writers and served calls */
 	struct scope work;	 /* the role's own coroutines */
 	bool stopping;
-	struct ipc *master;
+	struct ipc *master; /* NULL: it is gone, and we are going */
 	struct {
 		enum role role;
 		unsigned index;

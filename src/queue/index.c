@@ -15,6 +15,7 @@ void index_open(struct index *ix, struct mem *mem, struct sip_key key)
 
 void index_close(struct index *ix)
 {
+	ASSERT(ix->coming == 0);
 	list_remove(&ix->cursor);
 	heap_free(&ix->due); /* touches its nodes */
 	LIST_EACH(&ix->all, it)
@@ -25,7 +26,8 @@ void index_close(struct index *ix)
 
 struct message *index_get(const struct index *ix, uint64_t id)
 {
-	return table64_get(&ix->by_id, id);
+	struct message *m = table64_get(&ix->by_id, id);
+	return m && !(m->flags & MESSAGE_COMING) ? m : NULL;
 }
 
 /* ---- places ------------------------------------------------------------------------------------------ */
@@ -141,32 +143,49 @@ enum err index_schedule(struct index *ix, struct message *m)
 
 /* ---- coming and going ------------------------------------------------------------------------------------- */
 
-enum err index_add(struct index *ix, const struct spool_live *live, struct message **m_out)
+enum err index_reserve(struct index *ix, uint64_t id, uint16_t rcpts_n, struct message **m_out)
 {
-	TRY(heap_reserve(&ix->due, ix->messages + 1)); /* index_schedule() must not fail later: who would notice? */
-	struct message *m = mem_alloc(ix->mem, sizeof *m + live->recipients_n * sizeof m->rcpts[0]);
+	/* index_schedule() must not fail later: who would notice? */
+	TRY(heap_reserve(&ix->due, ix->messages + ix->coming + 1));
+	struct message *m = mem_alloc(ix->mem, sizeof *m + rcpts_n * sizeof m->rcpts[0]);
 	if (!m)
 		return ERR_NO_MEMORY;
-	m->id = live->id;
-	m->arrived_ms = live->arrived_ms;
-	m->expires_ms = live->expires_ms;
-	m->rcpts_n = live->recipients_n;
-	m->priority = live->priority;
-	set_ref(m, &live->ref);
-	for (size_t i = 0; i < m->rcpts_n; i++)
-		m->rcpts[i] = (struct rcpt){ .next_ms = live->not_before_ms,
-					     .state = live->hold ? RCPT_STATE_HELD : RCPT_STATE_QUEUED };
-	enum err e = table64_put(&ix->by_id, m->id, m);
+	m->id = id;
+	m->rcpts_n = rcpts_n;
+	m->flags = MESSAGE_COMING;
+	enum err e = table64_put(&ix->by_id, id, m);
 	if (e != ERR_NONE) {
 		mem_free(ix->mem, m);
 		return e == ERR_LIMIT ? ERR_NO_MEMORY : e;
 	}
-	for (size_t i = 0; i < m->rcpts_n; i++)
-		count_rcpt(ix, &m->rcpts[i], 1);
-	list_push_back(&ix->all, &m->link);
-	ix->messages++;
+	ix->coming++;
 	*m_out = m;
 	return ERR_NONE;
+}
+
+void index_admit(struct index *ix, struct message *m, const struct spool_live *live)
+{
+	ASSERT(m->flags & MESSAGE_COMING && m->rcpts_n == live->recipients_n);
+	m->flags = 0;
+	m->arrived_ms = live->arrived_ms;
+	m->expires_ms = live->expires_ms;
+	m->priority = live->priority;
+	set_ref(m, &live->ref);
+	for (size_t i = 0; i < m->rcpts_n; i++) {
+		m->rcpts[i] = (struct rcpt){ .next_ms = live->not_before_ms,
+					     .state = live->hold ? RCPT_STATE_HELD : RCPT_STATE_QUEUED };
+		count_rcpt(ix, &m->rcpts[i], 1);
+	}
+	list_push_back(&ix->all, &m->link);
+	ix->messages++;
+	ix->coming--;
+}
+
+void index_cancel(struct index *ix, struct message *m)
+{
+	ix->coming--;
+	(void)table64_del(&ix->by_id, m->id);
+	mem_free(ix->mem, m);
 }
 
 void index_end(struct index *ix, struct message *m)
@@ -205,7 +224,8 @@ static enum err on_message(void *arg, const struct spool_live *live, const struc
 	struct message *m = index_get(ix, live->id);
 	if (m)
 		index_remove(ix, m);
-	TRY(index_add(ix, live, &m));
+	TRY(index_reserve(ix, live->id, live->recipients_n, &m));
+	index_admit(ix, m, live);
 	m->flags |= MESSAGE_REPEATED; /* whatever was under way when we stopped */
 	for (size_t i = 0; i < n; i++)
 		if (st[i].number < m->rcpts_n)
@@ -232,7 +252,8 @@ static void on_gone(void *arg, uint64_t id)
 
 static bool is_known(void *arg, uint64_t id)
 {
-	return index_get(arg, id) != NULL;
+	const struct index *ix = arg;
+	return table64_get(&ix->by_id, id) != NULL; /* one that is coming, too */
 }
 
 static bool walk(void *arg, bool first, struct spool_live *out)

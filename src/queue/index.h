@@ -19,7 +19,8 @@ enum message_flag {
 	MESSAGE_BUSY = 2,      /* a delivery, or the operator, works on it */
 	MESSAGE_ENDING = 4,    /* all recipients are final; its end is being written */
 	MESSAGE_REPEATED = 8,  /* an attempt may have succeeded without our knowing */
-	MESSAGE_END_FAILED = 16 /* its end could not be written: again */
+	MESSAGE_END_FAILED = 16, /* its end could not be written: again */
+	MESSAGE_COMING = 32    /* reserved, not yet durable: nobody sees it */
 };
 
 struct rcpt {
@@ -51,7 +52,7 @@ struct index {
 	struct heap due;
 	struct reasons reasons;
 	size_t messages, recipients, held; /* what is still to be done */
-	size_t ending, ends_failed;
+	size_t ending, ends_failed, coming;
 	void (*on_gone)(void *arg, uint64_t id); /* a message has left; may be NULL */
 	void *arg;
 };
@@ -62,8 +63,13 @@ void index_close(struct index *ix);
 struct spool_index index_for_spool(struct index *ix);
 
 struct message *index_get(const struct index *ix, uint64_t id);
-/* A new message, nothing tried, not yet due. ERR_NO_MEMORY, ERR_EXISTS. */
-enum err index_add(struct index *ix, const struct spool_live *live, struct message **m_out) MUST_CHECK;
+/*
+ * A new message takes two steps, because nothing may fail once it is durable: its place is reserved
+ * first (ERR_NO_MEMORY, ERR_EXISTS); then it is admitted, nothing tried and not yet due, or cancelled.
+ */
+enum err index_reserve(struct index *ix, uint64_t id, uint16_t rcpts_n, struct message **m_out) MUST_CHECK;
+void index_admit(struct index *ix, struct message *m, const struct spool_live *live);
+void index_cancel(struct index *ix, struct message *m);
 struct spool_ref message_ref(const struct message *m);
 uint64_t message_bytes(const struct message *m);
 

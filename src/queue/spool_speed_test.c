@@ -34,8 +34,9 @@ static void client(void *arg)
 		struct str part = str_of(body, sizeof body);
 		struct spool_live live = { .id = env.id, .arrived_ms = env.arrived_ms, .recipients_n = 1 };
 		struct message *m;
+		assert_int_equal(index_reserve(&ix, env.id, 1, &m), ERR_NONE);
 		assert_int_equal(spool_put(sp, &env, STR("Received: x\r\n"), &part, 1, sizeof body, false, &live.ref), ERR_NONE);
-		assert_int_equal(index_add(&ix, &live, &m), ERR_NONE);
+		index_admit(&ix, m, &live);
 		done++;
 		if (keep) {
 			assert_int_equal(index_schedule(&ix, m), ERR_NONE);

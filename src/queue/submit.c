@@ -148,7 +148,7 @@ static enum err check(struct queue *q, const struct queue_submit_in *in, const s
 	if (in->envelope.recipients_n == 0 || in->envelope.id == 0 || in->in_file != (u && u->in_file) ||
 	    (in->in_file ? have != 0 : have != in->body_bytes))
 		return ERR_SYNTAX;
-	return index_get(&q->ix, in->envelope.id) ? ERR_EXISTS : ERR_NONE;
+	return ERR_NONE;
 }
 
 /* Recipients that wait for somebody from the start. */
@@ -221,14 +221,14 @@ static YIELDS enum err take(struct queue *q, const struct queue_submit_in *in, s
 	struct str body[2] = { u ? buf_str(&u->body) : STR_NONE, in->body };
 	struct spool_ref ref;
 	struct message *m;
-	TRY(spool_put(q->sp, env, in->prefix, body, 2, in->body_bytes, in->in_file, &ref));
-	struct spool_live live = live_of(env, &ref);
-	enum err e = index_add(&q->ix, &live, &m);
-	if (e != ERR_NONE) { /* no memory for it, but it is on disk: it must end there, too */
-		if (spool_add_gone(q->sp, env->id, NULL, 0) == ERR_NONE)
-			return e;
-		return ERR_NONE; /* at the next start it is known again: so it is ours */
+	TRY(index_reserve(&q->ix, env->id, (uint16_t)env->recipients_n, &m));
+	enum err e = spool_put(q->sp, env, in->prefix, body, 2, in->body_bytes, in->in_file, &ref);
+	if (e != ERR_NONE) {
+		index_cancel(&q->ix, m);
+		return e;
 	}
+	struct spool_live live = live_of(env, &ref);
+	index_admit(&q->ix, m, &live);
 	uint64_t bytes = message_bytes(m);
 	counter_add(q->m.accepted, 1);
 	counter_add(q->m.accepted_bytes, bytes);

@@ -3,6 +3,7 @@
 #include "base/clockfmt.h"
 #include "queue/spool_model.h"
 #include "queue/spool_record.h"
+#include "queue/spool_tools.h"
 
 static struct bed bed; /* of the running test */
 static struct model model;
@@ -653,6 +654,63 @@ static void test_history(void **state)
 	run(history, NULL);
 }
 
+/* ---- the command line's view ------------------------------------------------------------------------------------ */
+
+static void count_line(void *arg, struct str text)
+{
+	unsigned *lines = arg;
+	assert_true(str_is_printable_ascii(text));
+	(*lines)++;
+}
+
+/* coroutine */
+static void tools(void *arg)
+{
+	struct spool *sp = open_spool(0);
+	unsigned lines = 0;
+	struct spool_printer to = { &lines, count_line };
+	struct spool_summary sum;
+	for (uint64_t id = 1; id <= 3; id++)
+		assert_int_equal(put(sp, id, 1, 1000), ERR_NONE);
+	assert_int_equal(put_file(sp, 4, STR("a large body"), 12), ERR_NONE);
+	assert_int_equal(spool_verify(bed.w, str_z(bed.dir), &to, &sum), ERR_BUSY);
+	model_row(&model, 1)->ending = true;
+	assert_int_equal(spool_add_gone(sp, 1, NULL, 0), ERR_NONE);
+	spool_close(sp);
+	assert_int_equal(spool_verify(bed.w, str_z(bed.dir), &to, &sum), ERR_NONE);
+	assert_int_equal(lines, 0);
+	assert_int_equal(sum.live, 3);
+	assert_int_equal(sum.records, 5);
+	assert_int_equal(sum.bodies, 1);
+	assert_int_equal(sum.damaged, 0);
+	assert_int_equal(spool_dump(bed.w, str_z(bed.dir), &to, &sum), ERR_NONE);
+	assert_int_equal(lines, 5);
+	char out[300];
+	snprintf(out, sizeof out, "%s/body/out", bed.dir);
+	assert_int_equal(spool_recover_to(bed.w, str_z(bed.dir), str_z(out), &to, &sum), ERR_NONE);
+	assert_int_equal(sum.written, 3);
+	assert_int_equal(sum.failed, 0);
+	static char text[4000];
+	size_t n = load("body/out/0000000000004.eml", text, sizeof text);
+	assert_str(str_of(text, n), STR("Received: x\r\na large body"));
+	assert_true(exists("body/out/0000000000002.envelope"));
+	assert_false(exists("body/out/0000000000001.eml"));
+	/* and with damage */
+	static char bytes[IMAGE_MAX];
+	n = load(SEG1, bytes, sizeof bytes);
+	bytes[model_row(&model, 2)->at.ref.offset + 600] ^= 1;
+	store(SEG1, bytes, n);
+	remove_file(body_path(4));
+	assert_int_equal(spool_verify(bed.w, str_z(bed.dir), &to, &sum), ERR_NONE);
+	assert_int_equal(sum.damaged, 2);
+	assert_int_equal(sum.live, 2);
+}
+
+static void test_tools(void **state)
+{
+	run(tools, NULL);
+}
+
 struct replayed {
 	uint64_t messages, states, last_id;
 };
@@ -716,6 +774,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_compaction, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_history, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_replay, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tools, setup, teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

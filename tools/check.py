@@ -389,7 +389,7 @@ SUITES = {
     "scenario-sim": (45, ["build-gcc"], lambda: run_scenario_sim("build-gcc")),
     "scenario-live": (45, ["build-gcc"], lambda: run_scenario_live("build-gcc")),
     "live": (60, ["build-gcc"], lambda: run_folder("tests/live", "build-gcc", 58)),
-    "fault": (90, ["build-gcc"], lambda: run_folder("tests/fault", "build-gcc", 85)),
+    "fault": (110, ["build-gcc"], lambda: run_folder("tests/fault", "build-gcc", 105)),
     "crash": (150, ["build-gcc"], lambda: run_folder("tests/crash", "build-gcc", 145)),
     "bench-smoke": (20, ["build-gcc"], lambda: run_folder("bench/smoke", "build-gcc", 19)),
     "valgrind": (120, ["build-gcc"], lambda: run_unit("build-gcc", VALGRIND, 120)),
@@ -398,7 +398,7 @@ SUITES = {
     "build-asan": (200, [], suite_build("build-asan")),
     "asan": (180, ["build-asan"], suite_asan),
     "build-fuzz": (120, [], suite_build("build-fuzz")),
-    "fuzz-smoke": (80, ["build-gcc", "build-fuzz"], suite_fuzz_smoke),
+    "fuzz-smoke": (70, ["build-gcc", "build-fuzz"], suite_fuzz_smoke),
 }
 
 

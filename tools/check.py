@@ -383,12 +383,12 @@ def suite_fuzz_smoke():
 # name: (budget in seconds, builds that it needs, function). Builds count as suites of
 # their own. The sum of the budgets is the most that ./check may take: 25 minutes.
 SUITES = {
-    "lint": (60, [], suite_lint),
+    "lint": (50, [], suite_lint),
     "build-gcc": (120, [], suite_build("build-gcc")),
     "unit": (45, ["build-gcc"], lambda: run_unit("build-gcc")),
     "scenario-sim": (45, ["build-gcc"], lambda: run_scenario_sim("build-gcc")),
-    "scenario-live": (45, ["build-gcc"], lambda: run_scenario_live("build-gcc")),
-    "live": (60, ["build-gcc"], lambda: run_folder("tests/live", "build-gcc", 58)),
+    "scenario-live": (30, ["build-gcc"], lambda: run_scenario_live("build-gcc")),
+    "live": (45, ["build-gcc"], lambda: run_folder("tests/live", "build-gcc", 44)),
     "fault": (110, ["build-gcc"], lambda: run_folder("tests/fault", "build-gcc", 105)),
     "crash": (150, ["build-gcc"], lambda: run_folder("tests/crash", "build-gcc", 145)),
     "bench-smoke": (20, ["build-gcc"], lambda: run_folder("bench/smoke", "build-gcc", 19)),
@@ -397,8 +397,8 @@ SUITES = {
     "unit-clang": (45, ["build-clang"], lambda: run_unit("build-clang")),
     "build-asan": (200, [], suite_build("build-asan")),
     "asan": (180, ["build-asan"], suite_asan),
-    "build-fuzz": (120, [], suite_build("build-fuzz")),
-    "fuzz-smoke": (70, ["build-gcc", "build-fuzz"], suite_fuzz_smoke),
+    "build-fuzz": (170, [], suite_build("build-fuzz")),
+    "fuzz-smoke": (40, ["build-gcc", "build-fuzz"], suite_fuzz_smoke),
 }
 
 

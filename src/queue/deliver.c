@@ -20,6 +20,7 @@
 #define UNREADABLE_MS (60 * 1000)
 
 struct delivery {
+	struct list link; /* queue.waiting */
 	struct queue *q;
 	uint64_t id;
 	struct arena arena;
@@ -44,11 +45,9 @@ static void delivery_run(void *arg);
 static void delivery_free(struct delivery *d)
 {
 	struct queue *q = d->q;
-	q->flying--;
 	q->flying_bytes -= d->bytes;
 	arena_close(&d->arena);
 	mem_free(q->p->mem, d);
-	co_wake_one(&q->schedule);
 	co_wake_all(&q->idle);
 }
 
@@ -61,7 +60,6 @@ static struct delivery *delivery_new(struct queue *q, struct message *m)
 	d->id = m->id;
 	d->arena = arena_make(q->p->mem, DELIVERY_ARENA_MAX);
 	d->bytes = m->flags & MESSAGE_IN_FILE ? 0 : (size_t)m->body_bytes;
-	q->flying++;
 	q->flying_bytes += d->bytes;
 	return d;
 }
@@ -75,21 +73,56 @@ static void put_off(struct queue *q, struct message *m, int64_t ms)
 	queue_schedule(q, m);
 }
 
-static void delivery_start(struct queue *q, struct message *m, struct delivery *d)
+static void not_started(struct queue *q, struct message *m, struct delivery *d)
 {
-	m->flags |= MESSAGE_BUSY;
-	heap_del(&q->ix.due, &m->due);
-	if (d && scope_spawn(&q->p->work, "delivery", CO_STACK_SMALL, delivery_run, d) == ERR_NONE)
-		return;
 	m->flags &= (uint8_t)~MESSAGE_BUSY;
 	put_off(q, m, AWAY_MS);
 	if (d)
 		delivery_free(d);
 }
 
+static void delivery_start(struct queue *q, struct message *m, struct delivery *d)
+{
+	m->flags |= MESSAGE_BUSY;
+	heap_del(&q->ix.due, &m->due);
+	if (!d || scope_spawn(&q->p->work, "delivery", CO_STACK_SMALL, delivery_run, d) != ERR_NONE)
+		not_started(q, m, d);
+	else
+		q->flying++;
+}
+
 void deliver_queued(struct queue *q, struct message *m)
 {
 	delivery_start(q, m, delivery_new(q, m));
+}
+
+void deliver_waiting(struct queue *q)
+{
+	while (q->flying < QUEUE_FLIGHT_FRESH && !q->stopping && proc_peer(q->p, ROLE_LOCAL, 0)) {
+		struct list *first = list_pop_front(&q->waiting);
+		if (!first)
+			return;
+		struct delivery *d = CONTAINER_OF(first, struct delivery, link);
+		delivery_start(q, index_get(&q->ix, d->id), d);
+	}
+}
+
+void deliver_forget(struct queue *q)
+{
+	struct list *first;
+	while ((first = list_pop_front(&q->waiting))) {
+		struct delivery *d = CONTAINER_OF(first, struct delivery, link);
+		not_started(q, index_get(&q->ix, d->id), d);
+	}
+}
+
+static void delivery_end(struct delivery *d)
+{
+	struct queue *q = d->q;
+	q->flying--;
+	delivery_free(d);
+	deliver_waiting(q);
+	co_wake_one(&q->schedule);
 }
 
 static struct str join(struct arena *a, const struct str *parts, size_t n)
@@ -131,7 +164,12 @@ void deliver_fresh(struct queue *q, struct message *m, const struct queue_submit
 		d->body_bytes = in->body_bytes;
 		d->have_data = arena_err(&d->arena) == ERR_NONE;
 	}
-	delivery_start(q, m, d);
+	if (!d || q->flying < QUEUE_FLIGHT_FRESH) {
+		delivery_start(q, m, d);
+		return;
+	}
+	m->flags |= MESSAGE_BUSY;
+	list_push_back(&q->waiting, &d->link);
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------- */
@@ -397,7 +435,7 @@ static void delivery_run(void *arg)
 		m->flags &= (uint8_t)~MESSAGE_BUSY;
 		queue_schedule(q, m);
 	}
-	delivery_free(d);
+	delivery_end(d);
 }
 
 /* ---- what became of it, written down ---------------------------------------------------------------------------- */

@@ -118,6 +118,7 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	struct sip_key key;
 	q->p = p;
 	list_init(&q->uploads);
+	list_init(&q->waiting);
 	co_queue_init(&q->schedule);
 	co_queue_init(&q->idle);
 	co_queue_init(&q->control_came);
@@ -151,8 +152,10 @@ static void peer(struct proc *p UNUSED, void *self, enum role role, unsigned ind
 		queue_drop_uploads(q, (uint8_t)role, (uint16_t)index);
 	if (role == ROLE_CONTROL)
 		queue_history_peer(q, channel);
-	if (role == ROLE_LOCAL)
+	if (role == ROLE_LOCAL && channel) {
+		deliver_waiting(q);
 		co_wake_all(&q->schedule);
+	}
 	if (role == ROLE_SMTPD && channel && q->full) {
 		struct queue_pressure_in note = { .full = true, .text = STR("the queue is full") };
 		if (note_queue_pressure(channel, &note) != ERR_NONE)
@@ -169,6 +172,7 @@ static YIELDS void stop(struct proc *p, void *self)
 	while (q->flying > 0 && world_mono_ns(p->w) < until_ns)
 		if (co_sleep_until(world_mono_ns(p->w) + 10 * 1000000LL) != ERR_NONE)
 			break;
+	deliver_forget(q);
 	scope_close(&p->work); /* whoever still works here is cancelled, and has ended when this returns */
 	while (q->serving > 0) /* commits end soon, one way or the other */
 		if (co_sleep_until(world_mono_ns(p->w) + 1000000LL) != ERR_NONE)

@@ -8,7 +8,8 @@
 #include "queue/spool.h"
 
 #define QUEUE_FLIGHT_MAX 256u		     /* deliveries under way: local batches its syncs over them */
-#define QUEUE_FLIGHT_BYTES ((size_t)16 << 20) /* and the memory that they may hold */
+#define QUEUE_FLIGHT_FRESH 224u		     /* of which new mail may take so many: the rest is for retries */
+#define QUEUE_FLIGHT_BYTES ((size_t)16 << 20) /* the memory that they, and new mail that waits for them, may hold */
 
 struct queue_metrics {
 	struct counter *accepted, *refused, *accepted_bytes;
@@ -43,6 +44,7 @@ struct queue {
 	struct list uploads;
 	size_t upload_bytes;
 	size_t flying, flying_bytes;
+	struct list waiting; /* deliveries of new mail, with what is to be delivered */
 	size_t serving; /* calls under way */
 	bool stopping, full;
 	uint64_t taken_bytes;	  /* since space was looked at */
@@ -82,6 +84,8 @@ void queue_dispatcher(void *arg);
 /* Puts a message into the order of due times and wakes the dispatcher if it is the first. */
 void queue_schedule(struct queue *q, struct message *m);
 bool queue_may_deliver(const struct queue *q, size_t bytes);
+/* The same for new mail that can wait in memory. */
+bool queue_may_keep(const struct queue *q, size_t bytes);
 /* When to try again after so many attempts. */
 int64_t queue_retry_ms(struct queue *q, unsigned attempts);
 int64_t queue_expiry_ms(const struct queue *q, const struct message *m);
@@ -95,6 +99,10 @@ void queue_look_at_space(struct queue *q);
 void deliver_queued(struct queue *q, struct message *m);
 /* The same for one that was just submitted: nothing is read. body: its parts. */
 void deliver_fresh(struct queue *q, struct message *m, const struct queue_submit_in *in, const struct str *body, size_t body_n);
+/* Starts what waits, as far as there is room. */
+void deliver_waiting(struct queue *q);
+/* At the end: what waits is dropped; the spool has it. */
+void deliver_forget(struct queue *q);
 /* Writes the states that changed, or the message's end when all are final. */
 YIELDS void queue_store_states(struct queue *q, struct message *m, const struct spool_state *st, size_t n);
 

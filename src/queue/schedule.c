@@ -20,6 +20,11 @@ bool queue_may_deliver(const struct queue *q, size_t bytes)
 	       proc_peer(q->p, ROLE_LOCAL, 0) != NULL;
 }
 
+bool queue_may_keep(const struct queue *q, size_t bytes)
+{
+	return !q->stopping && q->flying_bytes + bytes <= QUEUE_FLIGHT_BYTES && proc_peer(q->p, ROLE_LOCAL, 0) != NULL;
+}
+
 void queue_schedule(struct queue *q, struct message *m)
 {
 	if (index_schedule(&q->ix, m) != ERR_NONE) /* no memory for the heap: the keeper will find it */

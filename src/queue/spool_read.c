@@ -54,10 +54,7 @@ static enum err decode(const struct record *r, struct arena *arena, struct envel
 {
 	struct spool_live live;
 	size_t n;
-	struct spool_state *st = ARENA_ARRAY(arena, struct spool_state, SPOOL_STATES_MAX);
-	if (!st)
-		return arena_err(arena);
-	return record_get_message(r, &live, st, &n, arena, env_out);
+	return record_get_message(r, &live, NULL, &n, arena, env_out);
 }
 
 enum err spool_read(struct spool *sp, const struct spool_ref *ref, struct arena *arena, struct envelope *env_out,

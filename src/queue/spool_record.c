@@ -141,8 +141,9 @@ static size_t states_get(struct cursor *c, struct spool_state *st)
 		cursor_fail(c, ERR_LIMIT);
 		return 0;
 	}
+	struct spool_state passed_over;
 	for (size_t i = 0; i < n && c->err == ERR_NONE; i++)
-		state_get(c, &st[i]);
+		state_get(c, st ? &st[i] : &passed_over);
 	return n;
 }
 

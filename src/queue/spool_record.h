@@ -77,7 +77,7 @@ struct record {
 	struct str meta; /* lent until the next record */
 };
 
-/* live_out->ref has no segment yet. st: room for SPOOL_STATES_MAX. env_out: NULL, or the envelope in arena. */
+/* live_out->ref has no segment yet. st: room for SPOOL_STATES_MAX, or NULL. env_out: NULL, or the envelope in arena. */
 enum err record_get_message(const struct record *r, struct spool_live *live_out, struct spool_state *st,
 			    size_t *n_out, struct arena *arena, struct envelope *env_out) MUST_CHECK;
 enum err record_get_states(const struct record *r, struct spool_state *st, size_t *n_out) MUST_CHECK;

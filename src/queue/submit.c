@@ -195,7 +195,7 @@ static YIELDS void begin(struct queue *q, struct message *m, const struct queue_
 		m->flags &= (uint8_t)~MESSAGE_BUSY;
 	}
 	if (!q->p->conf.hold_all && env->not_before_ms <= world_wall_ms(q->p->w) && !env->hold &&
-	    queue_may_deliver(q, (size_t)(in->in_file ? 0 : in->body_bytes)))
+	    queue_may_keep(q, (size_t)(in->in_file ? 0 : in->body_bytes)))
 		deliver_fresh(q, m, in, body, body_n);
 	else
 		queue_schedule(q, m);

@@ -22,7 +22,7 @@ struct parser {
 	size_t words_n;
 	size_t listeners_cap, domains_cap;
 	size_t block_first; /* listen: the first listener of the open block */
-	bool given[64];	    /* by index in conf_directives, of the top and the once-only blocks */
+	bool given[192];    /* by index in conf_directives, of the top and the once-only blocks */
 };
 
 static void fail_at(struct parser *p, unsigned line, unsigned column, struct str text)
@@ -269,9 +269,9 @@ static void *block_base(struct parser *p, enum conf_block block)
 
 static void unknown(struct parser *p, enum conf_block block, const struct conf_token *t)
 {
-	const char *names[80];
+	const char *names[120];
 	size_t n = 0;
-	for (size_t i = 0; i < conf_directives_n && n < 70; i++)
+	for (size_t i = 0; i < conf_directives_n && n < 100; i++)
 		if (conf_directives[i].block == block)
 			names[n++] = conf_directives[i].name;
 	if (block == CONF_TOP) {

@@ -58,6 +58,14 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_TIMEOUTS, "data_total", CONF_TIME, TIM(data_total), "2h", 1000, 0, "A whole message." },
 	{ CONF_IN_TIMEOUTS, "session", CONF_TIME, TIM(session_total), "24h", 1000, 0, "A whole connection." },
 	{ CONF_IN_TIMEOUTS, "write", CONF_TIME, TIM(write), "3min", 1000, 0, "A client that does not read our replies." },
+	{ CONF_IN_TIMEOUTS, "connect", CONF_TIME, TIM(connect), "30s", 1000, 0, "Outbound: making a TCP connection to one address." },
+	{ CONF_IN_TIMEOUTS, "greeting", CONF_TIME, TIM(greeting), "5min", 1000, 0, "Outbound: the greeting (RFC 5321 §4.5.3.2.1)." },
+	{ CONF_IN_TIMEOUTS, "reply", CONF_TIME, TIM(reply), "5min", 1000, 0, "Outbound: replies to MAIL, RCPT and all but DATA (§4.5.3.2.2, §4.5.3.2.3)." },
+	{ CONF_IN_TIMEOUTS, "data_start", CONF_TIME, TIM(data_start), "2min", 1000, 0, "Outbound: the reply to DATA (§4.5.3.2.4)." },
+	{ CONF_IN_TIMEOUTS, "data_send", CONF_TIME, TIM(data_send), "3min", 1000, 0, "Outbound: sending a block of message bytes (§4.5.3.2.5)." },
+	{ CONF_IN_TIMEOUTS, "data_end", CONF_TIME, TIM(data_end), "10min", 1000, 0, "Outbound: the reply to the end of a message (§4.5.3.2.6); cut short, it makes duplicates." },
+	{ CONF_IN_TIMEOUTS, "delay_notice", CONF_TIME, TIM(delay_notice), "4h", 0, 0, "When a sender is told that mail still waits; 0s: never." },
+	{ CONF_IN_TIMEOUTS, "bounce_expire", CONF_TIME, TIM(bounce_expire), "2d", 60000, 0, "When to give up on a delivery status notification." },
 	{ CONF_IN_TIMEOUTS, "greet_delay", CONF_TIME, TIM(greet_delay), "1s", 0, 60000, "How long to look whether a stranger talks before our greeting; 0s: not at all." },
 	{ CONF_IN_TIMEOUTS, "retry_first", CONF_TIME, TIM(retry_first), "5min", 1000, 0, "First retry of a delivery that failed for the moment." },
 	{ CONF_IN_TIMEOUTS, "retry_max", CONF_TIME, TIM(retry_max), "4h", 1000, 0, "Longest pause between retries." },
@@ -69,6 +77,8 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_USERS, "mail", CONF_COUNT, USR(uid_mail), "903", 1, 65534, "Owner of the mailboxes." },
 	{ CONF_IN_USERS, "lookup", CONF_COUNT, USR(uid_lookup), "904", 1, 65534, "Owner of the accounts." },
 	{ CONF_IN_USERS, "control", CONF_COUNT, USR(uid_control), "905", 1, 65534, "Owner of history and control socket." },
+	{ CONF_IN_USERS, "relay", CONF_COUNT, USR(uid_relay), "906", 1, 65534, "User id of the processes that send mail to other servers." },
+	{ CONF_IN_USERS, "resolver", CONF_COUNT, USR(uid_resolver), "907", 1, 65534, "User id of the process that asks name servers." },
 	{ CONF_IN_USERS, "control_group", CONF_COUNT, USR(gid_control), "905", 1, 65534, "Group that may use the command line." },
 };
 const size_t conf_directives_n = sizeof conf_directives / sizeof conf_directives[0];

@@ -276,7 +276,11 @@ static void rig_conf(struct conf *c, struct conf_listener *listener)
 	c->listeners_n = 1;
 	c->limits = (struct conf_limits){ 1000000, 100, 1000,	 100,	  10, 20,
 					  100,	   100, 4 << 20, 1 << 16, 0,  0 };
-	c->times = (struct conf_times){ 300000, 180000, 7200000, 86400000, 180000, 0, 1, 1, 1, 1 };
+	c->times = (struct conf_times){ .command = 300000,
+					.data_block = 180000,
+					.data_total = 7200000,
+					.session_total = 86400000,
+					.write = 180000 };
 }
 
 /* A world, loop and server for any number of sessions. */

@@ -2,7 +2,7 @@
 # PORT, RUN (scratch directory), MAILDIR, USERS, CONC and PROJECT (this checkout) set; see docs/benchmarks.md.
 # Builds into $PROJECT/build unless GODWIT_BUILD names a finished build.
 peer_start() {
-	local build=${GODWIT_BUILD:-$PROJECT/build} deliver=yes processes=0 i users=""
+	local build=${GODWIT_BUILD:-$PROJECT/build} deliver=yes processes=${GODWIT_SMTPD:-0} i users=""
 	if [ ! -x "$build/godwit" ]; then
 		meson setup --buildtype=release "$build" "$PROJECT" >"$RUN/build.log" 2>&1
 		ninja -C "$build" >>"$RUN/build.log" 2>&1 || { cat "$RUN/build.log"; return 1; }

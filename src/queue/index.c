@@ -293,12 +293,12 @@ static bool oldest(void *arg, uint64_t segment, struct spool_live *out, enum err
 	return *busy_out == ERR_BUSY;
 }
 
-static bool states_of(void *arg, uint64_t id, struct spool_state *st, size_t *n_out)
+static bool states_of(void *arg, uint64_t id, bool ending, struct spool_state *st, size_t *n_out)
 {
 	struct index *ix = arg;
 	const struct message *m = index_get(ix, id);
 	*n_out = 0;
-	if (!m || (m->flags & MESSAGE_ENDING)) /* S8 */
+	if (!m || (!ending && m->flags & MESSAGE_ENDING)) /* S8 */
 		return false;
 	for (uint16_t i = 0; i < m->rcpts_n && i < SPOOL_STATES_MAX; i++)
 		if (index_state(ix, m, i, &st[*n_out]))

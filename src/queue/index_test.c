@@ -50,7 +50,7 @@ static void states(void **state)
 	struct spool_index sx = index_for_spool(&ix);
 	size_t n;
 	struct spool_state all[2];
-	assert_false(sx.states_of(sx.arg, 7, all, &n)); /* S8 */
+	assert_false(sx.states_of(sx.arg, 7, false, all, &n)); /* S8 */
 	assert_true(sx.gone_saved(sx.arg, 7, ERR_NONE, &ref));
 	assert_null(index_get(&ix, 7));
 	assert_int_equal(ix.ending, 0);

@@ -173,6 +173,7 @@ static void spool_free(struct spool *sp)
 	world_close(sp->w, sp->dir_fd);
 	world_close(sp->w, sp->lock_fd);
 	mem_free(sp->mem, sp->segments);
+	mem_free(sp->mem, sp->direct_place);
 	mem_free(sp->mem, sp);
 }
 
@@ -222,6 +223,8 @@ enum err spool_open(const struct spool_config *cfg, struct spool **sp_out)
 	if (!sp)
 		return ERR_NO_MEMORY;
 	enum err e = open_directories(sp);
+	if (e == ERR_NONE)
+		e = segment_try_direct(sp);
 	if (e == ERR_NONE)
 		e = spool_recover(sp);
 	if (e == ERR_NONE)

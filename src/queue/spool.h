@@ -76,8 +76,11 @@ struct spool_index {
 	bool (*next)(void *arg, bool first, struct spool_live *out);
 	/* A live message of this segment; false: none. ERR_BUSY in *busy_out: there is one, but its end is being written. */
 	bool (*oldest)(void *arg, uint64_t segment, struct spool_live *out, enum err *busy_out);
-	/* Its states into st[SPOOL_STATES_MAX]; strings live until the next wait. False: not live. */
-	bool (*states_of)(void *arg, uint64_t id, struct spool_state *st, size_t *n_out);
+	/*
+	 * Its states into st[SPOOL_STATES_MAX]; strings live until the next wait. False: not live, or its end
+	 * is being written and `ending` does not ask for those.
+	 */
+	bool (*states_of)(void *arg, uint64_t id, bool ending, struct spool_state *st, size_t *n_out);
 	/* A live message was copied forward: the index takes the new place and gives *old_out; false: not live any more. */
 	bool (*moved)(void *arg, uint64_t id, const struct spool_ref *to, struct spool_ref *old_out);
 	/* What spool_add_gone() began: ERR_NONE: the index removes it and gives its place; else it must be added again. */

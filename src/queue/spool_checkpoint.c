@@ -112,7 +112,8 @@ static YIELDS enum err write_entries(struct writer *cw, int *fd)
 	struct spool_live live;
 	for (bool first = true; ix->next(ix->arg, first, &live); first = false) {
 		size_t n = 0;
-		if (!ix->states_of(ix->arg, live.id, cw->states, &n))
+		/* One whose end is being written is there, too: should that fail, it must not vanish and come back. */
+		if (!ix->states_of(ix->arg, live.id, true, cw->states, &n))
 			continue;
 		entry_put(&cw->block, &live, cw->states, n);
 		cw->entries++;

@@ -14,7 +14,7 @@
 
 void batch_init(struct spool *sp, struct batch *b)
 {
-	b->bytes = buf_grow(sp->mem, BATCH_LAZY_BYTES + RECORD_META_MAX + RECORD_DATA_MAX);
+	b->bytes = buf_grow(sp->mem, BATCH_LAZY_BYTES + RECORD_META_MAX + RECORD_DATA_MAX + 2 * WORLD_DIRECT_ALIGN);
 	b->gones = buf_grow(sp->mem, (size_t)1 << 20);
 	list_init(&b->appends);
 	co_queue_init(&b->done);
@@ -150,6 +150,7 @@ static YIELDS bool gather(struct spool *sp)
 struct commit_job {
 	int fd;
 	struct segment_header header;
+	char *direct;
 	char *bytes;
 	size_t n;
 	uint64_t at;
@@ -159,9 +160,8 @@ struct commit_job {
 static void write_batch(struct world *w, void *arg)
 {
 	struct commit_job *j = arg;
-	struct str part = str_of(j->bytes, j->n);
 	record_seal(j->bytes, j->n, &j->header, j->at, j->at);
-	j->err = world_pwritev(w, j->fd, &part, 1, j->at);
+	j->err = segment_write(w, j->fd, j->direct, str_of(j->bytes, j->n), j->at);
 	if (j->err == ERR_NONE)
 		j->err = world_datasync(w, j->fd);
 }
@@ -173,6 +173,8 @@ static bool must_roll(const struct spool *sp, size_t bytes)
 		return true;
 	if (sp->spare_new && s->file_bytes < sp->cfg.segment_bytes)
 		return true;
+	if (s->direct) /* and what fills the last page */
+		bytes += 2 * WORLD_DIRECT_ALIGN;
 	return s->end + bytes > sp->cfg.segment_bytes && s->end > SEGMENT_START;
 }
 
@@ -183,7 +185,10 @@ static YIELDS enum err commit(struct spool *sp, struct batch *b, uint64_t *at_ou
 	if (must_roll(sp, b->bytes.n))
 		TRY(segment_roll(sp));
 	struct segment *s = sp->current;
-	struct commit_job j = { .fd = s->fd, .header = s->header, .bytes = b->bytes.p, .n = b->bytes.n, .at = s->end };
+	if (s->direct)
+		TRY(record_put_fill(&b->bytes, WORLD_DIRECT_ALIGN));
+	struct commit_job j = { .fd = s->fd, .header = s->header, .direct = s->direct ? sp->direct : NULL,
+				.bytes = b->bytes.p, .n = b->bytes.n, .at = s->end };
 	*at_out = s->end;
 	spool_job(sp, write_batch, &j);
 	if (j.err != ERR_NONE) {

@@ -81,7 +81,7 @@ static enum err append_copy(struct spool *sp, const struct spool_live *live, str
 			    struct spool_state *st, struct spool_ref *to)
 {
 	struct spool_index *ix = &sp->cfg.index;
-	if (!ix->states_of(ix->arg, live->id, st, &m->states_n))
+	if (!ix->states_of(ix->arg, live->id, false, st, &m->states_n))
 		return ERR_NOT_FOUND;
 	m->states = st;
 	TRY(record_put_message(&sp->pending->bytes, m, to));

@@ -13,6 +13,7 @@
 #define LINGER_NS (300 * 1000LL)
 #define FAIL_PAUSE_NS (100 * 1000000LL)	       /* after a failed commit the next ones fail at once */
 #define FAIL_TELL_NS (10 * 1000000000LL)
+#define DIRECT_BYTES ((size_t)1 << 20) /* written at once past the page cache */
 #define SEGMENT_NAME_BYTES 32u
 #define COMPACT_SPARE_SEGMENTS 4u	       /* S4: log bytes may be 2 x live bytes + so many segments */
 
@@ -23,6 +24,7 @@ struct segment {
 	uint64_t live_bytes; /* of MESSAGE records that an index holds */
 	uint32_t live, users; /* users: reads that have its descriptor */
 	int fd;		     /* -1: not open */
+	bool direct;	     /* fd goes past the page cache */
 	bool failed, told; /* told: of a message in it that cannot be read */
 	bool unread;	   /* recovery could not read (all of) it: S5 */
 };
@@ -70,6 +72,8 @@ struct spool {
 	uint64_t spares[SPARES_MAX];
 	size_t spare_n;
 	bool spare_new; /* one was laid out: leave a segment that was not */
+	char *direct;	/* DIRECT_BYTES, aligned; NULL: the disk does not do it. Whoever writes the current segment has it. */
+	void *direct_place;
 	struct batch batches[2], *pending, *flying; /* flying: NULL when none is being written */
 	struct co_queue work, room, duties, preparing;
 	size_t outstanding; /* how many waited at the last commit: the linger rule */
@@ -101,6 +105,10 @@ struct segment *segment_find(const struct spool *sp, uint64_t seq);
 /* Adds to the end; NULL: no memory. */
 struct segment *segment_add(struct spool *sp, const struct segment_header *h);
 void segment_forget(struct spool *sp, size_t index);
+/* BLOCKING, at the start. Whether the disk takes writes past the page cache; then the memory for it. */
+enum err segment_try_direct(struct spool *sp) MUST_CHECK;
+/* Writes whole records; direct: NULL, or what spool.direct is, and the bytes are a multiple of what that needs. */
+enum err segment_write(struct world *w, int fd, char *direct, struct str bytes, uint64_t at) MUST_CHECK;
 /* Seals the current segment and makes the next one current. */
 YIELDS enum err segment_roll(struct spool *sp) MUST_CHECK;
 /* At the end: the current segment is closed in good order. */
@@ -110,6 +118,8 @@ YIELDS void segment_fail(struct spool *sp);
 /* A descriptor for reading; to be given back. */
 enum err segment_use(struct spool *sp, struct segment *s, int *fd_out) MUST_CHECK;
 void segment_unuse(struct segment *s);
+/* Another descriptor for reading; the caller closes it. */
+enum err segment_open(struct spool *sp, struct segment *s, int *fd_out) MUST_CHECK;
 void segment_live_add(struct spool *sp, const struct spool_ref *ref);
 void segment_live_drop(struct spool *sp, const struct spool_ref *ref);
 /* S4: removes the oldest segment, or makes it a spare. */

@@ -130,11 +130,11 @@ static inline bool model_oldest(void *arg, uint64_t segment, struct spool_live *
 	return *busy_out == ERR_BUSY;
 }
 
-static inline bool model_states_of(void *arg, uint64_t id, struct spool_state *st, size_t *n_out)
+static inline bool model_states_of(void *arg, uint64_t id, bool ending, struct spool_state *st, size_t *n_out)
 {
 	struct model_row *r = model_row(arg, id);
 	*n_out = 0;
-	if (!r || !r->live || r->ending) /* S8 */
+	if (!r || !r->live || (!ending && r->ending)) /* S8 */
 		return false;
 	for (unsigned i = 0; i < MODEL_STATES; i++)
 		if (r->has[i]) {

@@ -12,7 +12,7 @@
 
 struct read_job {
 	int fd;
-	char *to;
+	char *to; /* with offset and length a multiple of WORLD_DIRECT_ALIGN */
 	size_t n, got;
 	uint64_t at;
 	enum err err;
@@ -30,15 +30,18 @@ static YIELDS enum err read_whole(struct spool *sp, const struct spool_ref *ref,
 	struct segment *s = segment_find(sp, ref->segment);
 	if (!s)
 		return ERR_NOT_FOUND;
-	struct read_job j = { .to = arena_alloc(arena, n), .n = n, .at = ref->offset };
-	if (!j.to)
+	size_t skip = (size_t)(ref->offset & (WORLD_DIRECT_ALIGN - 1));
+	struct read_job j = { .n = (skip + n + WORLD_DIRECT_ALIGN - 1) & ~(WORLD_DIRECT_ALIGN - 1), .at = ref->offset - skip };
+	char *room = arena_alloc(arena, j.n + WORLD_DIRECT_ALIGN);
+	if (!room)
 		return arena_err(arena);
+	j.to = room + (-(uintptr_t)room & (WORLD_DIRECT_ALIGN - 1));
 	TRY(segment_use(sp, s, &j.fd));
 	spool_job(sp, read_bytes, &j);
 	*h_out = s->header; /* used: it is still there */
 	segment_unuse(s);
 	TRY(j.err);
-	*whole_out = str_of(j.to, j.got);
+	*whole_out = str_sub(str_of(j.to, j.got), skip, skip + n);
 	return ERR_NONE;
 }
 
@@ -172,12 +175,15 @@ static YIELDS enum err replay_segment(struct spool *sp, struct segment *s, struc
 	enum err e = ERR_NONE;
 	j->at = SEGMENT_START;
 	j->end = s->end;
-	int fd;
+	int fd, own_fd = -1;
 	TRY(segment_use(sp, s, &fd));
-	segment_reader_open(&j->reader, sp->w, fd, j->end);
+	if (s->direct) /* the scan reads at any offset */
+		e = segment_open(sp, s, &own_fd);
+	segment_reader_open(&j->reader, sp->w, own_fd >= 0 ? own_fd : fd, j->end);
 	j->reader.header = s->header;
 	/* The window is made here, where memory may be asked for. */
-	e = segment_reader_reserve(&j->reader);
+	if (e == ERR_NONE)
+		e = segment_reader_reserve(&j->reader);
 	while (e == ERR_NONE && j->at < j->end && !sp->closing) {
 		j->n = 0;
 		buf_clear(&j->metas);
@@ -190,6 +196,7 @@ static YIELDS enum err replay_segment(struct spool *sp, struct segment *s, struc
 			break;
 	}
 	segment_reader_close(&j->reader);
+	world_close(sp->w, own_fd);
 	segment_unuse(s);
 	return e;
 }

@@ -65,7 +65,7 @@ static enum err header_get(const char *p, struct segment_header *h_out)
 		.prev_seq = get_u64(p + 32),
 		.prev_end = get_u64(p + 40),
 	};
-	return h_out->version == SEGMENT_VERSION ? ERR_NONE : ERR_DENIED;
+	return h_out->version >= 1 && h_out->version <= SEGMENT_VERSION ? ERR_NONE : ERR_DENIED;
 }
 
 enum err segment_header_get(struct str block, struct segment_header *h_out)
@@ -297,6 +297,22 @@ enum err record_put_states(struct buf *b, enum record_type type, uint64_t id, co
 	return record_end(b, at, b->n - at - RECORD_HEAD, 0);
 }
 
+enum err record_put_fill(struct buf *b, size_t align)
+{
+	size_t gap = -b->n & (align - 1);
+	if (gap == 0)
+		return ERR_NONE;
+	if (gap < RECORD_HEAD)
+		gap += align;
+	size_t at = record_begin(b, RECORD_FILL, 0, 0), n = gap - RECORD_HEAD;
+	char *zeros = buf_reserve(b, n);
+	if (zeros) {
+		memset(zeros, 0, n);
+		buf_commit(b, n);
+	}
+	return record_end(b, at, n, 0);
+}
+
 static uint32_t seed(const struct segment_header *h, uint64_t offset)
 {
 	char bytes[24];
@@ -331,7 +347,7 @@ bool record_head_get(const char *p, const struct segment_header *h, uint64_t off
 		return false;
 	uint32_t meta_bytes = get_u32(p + 16), data_bytes = get_u32(p + 20);
 	uint8_t type = (uint8_t)p[4];
-	if (meta_bytes > RECORD_META_MAX || data_bytes > RECORD_DATA_MAX || type < RECORD_MESSAGE || type > RECORD_SEAL)
+	if (meta_bytes > RECORD_META_MAX || data_bytes > RECORD_DATA_MAX || type < RECORD_MESSAGE || type > RECORD_FILL)
 		return false;
 	*r_out = (struct record){
 		.type = (enum record_type)type,

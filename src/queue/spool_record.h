@@ -13,7 +13,8 @@
  * Record:   head of 40 bytes: magic u32, type u8, flags u8, zero u16, message id u64, meta length u32,
  *           data length u32, synced-before u64 (all of this segment below it was durable when this was
  *           written), CRC32C of meta u32, CRC32C of the head so far u32; then meta; then data and its
- *           CRC32C u32, if any; then zeros up to 8.
+ *           CRC32C u32, if any; then zeros up to 8. A record of the type fill means nothing: it makes a
+ *           batch as long as writes past the page cache must be (WORLD_DIRECT).
  * Numbers are little-endian. Strings have a u16 length, bodies none.
  */
 #ifndef QUEUE_SPOOL_RECORD_H
@@ -21,14 +22,14 @@
 
 #include "queue/spool.h"
 
-#define SEGMENT_VERSION 1u
+#define SEGMENT_VERSION 2u /* 1 had no RECORD_FILL */
 #define SEGMENT_START 4096u /* offset of the first record */
 #define SEGMENT_RECYCLED 1u /* flag: stale bytes may follow the records */
 #define RECORD_HEAD 40u
 #define RECORD_META_MAX ((size_t)4 << 20)
 #define RECORD_DATA_MAX ((size_t)2 << 20)
 
-enum record_type { RECORD_MESSAGE = 1, RECORD_STATE, RECORD_GONE, RECORD_SEAL };
+enum record_type { RECORD_MESSAGE = 1, RECORD_STATE, RECORD_GONE, RECORD_SEAL, RECORD_FILL };
 
 struct segment_header {
 	uint32_t version, flags;
@@ -63,6 +64,8 @@ enum err record_put_message(struct buf *b, const struct record_message *m, struc
 /* type: RECORD_STATE, RECORD_GONE or RECORD_SEAL (id 0, no states) */
 enum err record_put_states(struct buf *b, enum record_type type, uint64_t id, const struct spool_state *st,
 			   size_t n) MUST_CHECK;
+/* A record without meaning that makes b as long as a multiple of `align`. */
+enum err record_put_fill(struct buf *b, size_t align) MUST_CHECK;
 /* Fills in synced-before and the checksums of all records in `bytes`, which go to `offset`. */
 void record_seal(char *bytes, size_t n, const struct segment_header *h, uint64_t offset, uint64_t synced_before);
 

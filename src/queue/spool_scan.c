@@ -242,7 +242,7 @@ enum err segment_scan(struct segment_reader *r, struct segment_scan *s)
 			synced = rec.synced_before;
 		if (rec.type == RECORD_SEAL)
 			s->sealed = true;
-		else
+		else if (rec.type != RECORD_FILL)
 			TRY(s->record(s->arg, &rec));
 		s->records++;
 		s->end = rec.next;

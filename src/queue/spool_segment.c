@@ -108,6 +108,13 @@ void segment_live_drop(struct spool *sp, const struct spool_ref *ref)
 
 /* ---- reading ---------------------------------------------------------------------------------------------- */
 
+static void close_fd(struct spool *sp, struct segment *s)
+{
+	world_close(sp->w, s->fd);
+	s->fd = -1;
+	s->direct = false;
+}
+
 /* Old segments are opened when needed; not too many stay open. */
 static void close_idle(struct spool *sp)
 {
@@ -116,18 +123,21 @@ static void close_idle(struct spool *sp)
 		struct segment *s = sp->segments[i];
 		if (s->fd < 0 || s == sp->current || ++open < READ_FDS_MAX || s->users > 0)
 			continue;
-		world_close(sp->w, s->fd);
-		s->fd = -1;
+		close_fd(sp, s);
 	}
+}
+
+enum err segment_open(struct spool *sp, struct segment *s, int *fd_out)
+{
+	char place[SEGMENT_NAME_BYTES];
+	return world_open(sp->w, sp->dir_fd, segment_name(place, "seg-", s->header.seq), WORLD_READ | WORLD_REGULAR, 0, fd_out);
 }
 
 enum err segment_use(struct spool *sp, struct segment *s, int *fd_out)
 {
 	if (s->fd < 0) {
-		char place[SEGMENT_NAME_BYTES];
 		close_idle(sp);
-		TRY(world_open(sp->w, sp->dir_fd, segment_name(place, "seg-", s->header.seq),
-			       WORLD_READ | WORLD_REGULAR, 0, &s->fd));
+		TRY(segment_open(sp, s, &s->fd));
 	}
 	s->users++;
 	*fd_out = s->fd;
@@ -139,11 +149,64 @@ void segment_unuse(struct segment *s)
 	s->users--;
 }
 
+/* ---- past the page cache ------------------------------------------------------------------------------------ */
+
+/*
+ * What is written is not read again soon: new mail waits for its delivery in memory. So the page cache
+ * would only cost, most of all where fresh pages are dear (docs/measurements.md §2).
+ */
+static char *align_up(char *p)
+{
+	return p + (-(uintptr_t)p & (WORLD_DIRECT_ALIGN - 1));
+}
+
+enum err segment_write(struct world *w, int fd, char *direct, struct str bytes, uint64_t at)
+{
+	if (!direct)
+		return world_pwritev(w, fd, &bytes, 1, at);
+	while (bytes.n > 0) {
+		struct str part = str_of(direct, bytes.n < DIRECT_BYTES ? bytes.n : DIRECT_BYTES);
+		memcpy(direct, bytes.p, part.n);
+		TRY(world_pwritev(w, fd, &part, 1, at));
+		at += part.n;
+		bytes = str_sub(bytes, part.n, bytes.n);
+	}
+	return ERR_NONE;
+}
+
+static enum err try_direct(struct spool *sp)
+{
+	int fd;
+	TRY(world_open(sp->w, sp->dir_fd, LAYING, WORLD_WRITE | WORLD_CREATE | WORLD_TRUNC | WORLD_REGULAR | WORLD_DIRECT,
+		       0600, &fd));
+	memset(sp->direct, 0, WORLD_DIRECT_ALIGN);
+	struct str zeros = str_of(sp->direct, WORLD_DIRECT_ALIGN);
+	enum err e = world_pwritev(sp->w, fd, &zeros, 1, 0);
+	world_close(sp->w, fd);
+	return e;
+}
+
+enum err segment_try_direct(struct spool *sp)
+{
+	if (!sp->cfg.reserve_space)
+		return ERR_NONE;
+	sp->direct_place = mem_alloc_raw(sp->mem, DIRECT_BYTES + WORLD_DIRECT_ALIGN);
+	if (!sp->direct_place)
+		return ERR_NO_MEMORY;
+	sp->direct = align_up(sp->direct_place);
+	if (try_direct(sp) == ERR_NONE)
+		return ERR_NONE;
+	mem_free(sp->mem, sp->direct_place);
+	sp->direct_place = sp->direct = NULL;
+	return ERR_NONE;
+}
+
 /* ---- roll ---------------------------------------------------------------------------------------------------- */
 
 struct roll_job {
 	int dir_fd;
 	int seal_fd; /* -1: nothing to seal */
+	char *seal_direct, *direct;
 	struct segment_header seal_header;
 	uint64_t seal_at;
 	struct segment_header header;
@@ -153,14 +216,15 @@ struct roll_job {
 	enum err err, seal_err;
 };
 
-static enum err write_seal(struct world *w, int fd, const struct segment_header *h, uint64_t at)
+static enum err write_seal(struct world *w, int fd, char *direct, const struct segment_header *h, uint64_t at)
 {
-	char bytes[RECORD_HEAD];
+	char bytes[RECORD_HEAD + WORLD_DIRECT_ALIGN];
 	struct buf b = buf_fixed(bytes, sizeof bytes);
 	TRY(record_put_states(&b, RECORD_SEAL, 0, NULL, 0));
+	if (direct)
+		TRY(record_put_fill(&b, WORLD_DIRECT_ALIGN));
 	record_seal(bytes, b.n, h, at, at);
-	struct str part = buf_str(&b);
-	TRY(world_pwritev(w, fd, &part, 1, at));
+	TRY(segment_write(w, fd, direct, buf_str(&b), at));
 	return world_datasync(w, fd);
 }
 
@@ -169,8 +233,7 @@ static enum err write_segment(struct world *w, struct roll_job *j, struct str na
 {
 	char header[SEGMENT_START], place[SEGMENT_NAME_BYTES];
 	segment_header_put(header, &j->header);
-	struct str part = str_of(header, sizeof header);
-	TRY(world_pwritev(w, j->fd, &part, 1, 0));
+	TRY(segment_write(w, j->fd, j->direct, str_of(header, sizeof header), 0));
 	TRY(j->spare ? world_datasync(w, j->fd) : world_sync(w, j->fd));
 	if (j->spare)
 		TRY(world_rename(w, j->dir_fd, segment_name(place, "spare-", j->spare), j->dir_fd, name));
@@ -184,14 +247,16 @@ static void roll(struct world *w, void *arg)
 	struct str name = segment_name(place, "seg-", j->header.seq);
 	struct world_stat st;
 	if (j->seal_fd >= 0)
-		j->seal_err = write_seal(w, j->seal_fd, &j->seal_header, j->seal_at);
-	unsigned flags = WORLD_READ | WORLD_WRITE | WORLD_REGULAR;
-	if (j->spare && (world_open(w, j->dir_fd, segment_name(spare, "spare-", j->spare), flags, 0, &j->fd) !=
+		j->seal_err = write_seal(w, j->seal_fd, j->seal_direct, &j->seal_header, j->seal_at);
+	unsigned flags = WORLD_READ | WORLD_WRITE | WORLD_REGULAR, direct = j->direct ? WORLD_DIRECT : 0;
+	if (j->spare && (world_open(w, j->dir_fd, segment_name(spare, "spare-", j->spare), flags | direct, 0, &j->fd) !=
 				 ERR_NONE ||
 			 world_stat(w, j->fd, &st) != ERR_NONE)) {
 		world_close(w, j->fd);
 		j->spare = 0;
 	}
+	if (!j->spare) /* what grows gains nothing by it */
+		j->direct = NULL;
 	if (j->spare)
 		j->file_bytes = st.bytes;
 	else
@@ -214,6 +279,7 @@ enum err segment_roll(struct spool *sp)
 	struct segment *old = sp->current;
 	if (old) {
 		j.seal_fd = old->fd;
+		j.seal_direct = old->direct ? sp->direct : NULL;
 		j.seal_header = old->header;
 		j.seal_at = old->end;
 		old->end += RECORD_HEAD;
@@ -223,8 +289,11 @@ enum err segment_roll(struct spool *sp)
 	world_random(sp->w, &j.header.salt, sizeof j.header.salt);
 	if (sp->cfg.reserve_space && sp->spare_n > 0)
 		j.spare = sp->spares[--sp->spare_n];
+	j.direct = sp->direct;
 	sp->current = NULL;
 	spool_job(sp, roll, &j);
+	if (old && old->direct && old->users == 0)
+		close_fd(sp, old); /* from now on it is read through the cache */
 	if (j.seal_err != ERR_NONE) /* only recovery would have liked it */
 		log_io_error(sp->cfg.log, (struct log_ids){ 0 }, STR("seal a segment"), j.seal_err, sp->cfg.path);
 	TRY(j.err);
@@ -234,6 +303,7 @@ enum err segment_roll(struct spool *sp)
 		return ERR_NO_MEMORY;
 	}
 	s->fd = j.fd;
+	s->direct = j.direct != NULL;
 	if (j.spare)
 		s->file_bytes = j.file_bytes;
 	sp->current = s;
@@ -247,13 +317,14 @@ enum err segment_roll(struct spool *sp)
 static void seal_only(struct world *w, void *arg)
 {
 	struct roll_job *j = arg;
-	j->seal_err = write_seal(w, j->seal_fd, &j->seal_header, j->seal_at);
+	j->seal_err = write_seal(w, j->seal_fd, j->seal_direct, &j->seal_header, j->seal_at);
 }
 
 void segment_seal(struct spool *sp)
 {
 	struct segment *s = sp->current;
-	struct roll_job j = { .seal_fd = s->fd, .seal_header = s->header, .seal_at = s->end };
+	struct roll_job j = { .seal_fd = s->fd, .seal_header = s->header, .seal_at = s->end,
+			      .seal_direct = s->direct ? sp->direct : NULL };
 	spool_job(sp, seal_only, &j);
 	if (j.seal_err != ERR_NONE)
 		log_io_error(sp->cfg.log, (struct log_ids){ 0 }, STR("seal a segment"), j.seal_err, sp->cfg.path);
@@ -356,7 +427,7 @@ struct lay_job {
 	int dir_fd, fd;
 	uint64_t at, n, seq;
 	const char *zeros;
-	bool last;
+	bool last, direct;
 	enum err err;
 };
 
@@ -364,8 +435,8 @@ static void lay_step(struct world *w, void *arg)
 {
 	struct lay_job *j = arg;
 	if (j->fd < 0)
-		j->err = world_open(w, j->dir_fd, LAYING, WORLD_WRITE | WORLD_CREATE | WORLD_TRUNC | WORLD_REGULAR,
-				    0600, &j->fd);
+		j->err = world_open(w, j->dir_fd, LAYING, WORLD_WRITE | WORLD_CREATE | WORLD_TRUNC | WORLD_REGULAR |
+				    (j->direct ? WORLD_DIRECT : 0), 0600, &j->fd);
 	struct str part = str_of(j->zeros, j->n);
 	if (j->err == ERR_NONE)
 		j->err = world_pwritev(w, j->fd, &part, 1, j->at);
@@ -383,6 +454,7 @@ static void lay_step(struct world *w, void *arg)
 static YIELDS enum err lay_out(struct spool *sp, const char *zeros)
 {
 	struct lay_job j = { .dir_fd = sp->dir_fd, .fd = -1, .zeros = zeros, .seq = sp->next_seq++ };
+	j.direct = sp->direct && sp->cfg.segment_bytes % WORLD_DIRECT_ALIGN == 0;
 	while (!j.last && j.err == ERR_NONE && !sp->closing) {
 		uint64_t left = sp->cfg.segment_bytes - j.at;
 		j.n = left < LAY_STEP_BYTES ? left : LAY_STEP_BYTES;
@@ -417,8 +489,8 @@ void spool_preparer(void *arg)
 	struct spool *sp = arg;
 	while (!sp->closing) {
 		if (may_lay_out(sp)) {
-			char *zeros = mem_alloc(sp->mem, LAY_STEP_BYTES);
-			enum err e = zeros ? lay_out(sp, zeros) : ERR_NO_MEMORY;
+			char *zeros = mem_alloc(sp->mem, LAY_STEP_BYTES + WORLD_DIRECT_ALIGN);
+			enum err e = zeros ? lay_out(sp, align_up(zeros)) : ERR_NO_MEMORY;
 			mem_free(sp->mem, zeros);
 			if (e == ERR_CANCELLED)
 				break;

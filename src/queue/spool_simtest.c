@@ -95,11 +95,11 @@ static YIELDS void touch(struct life *l, uint64_t id)
 	if (!r || !r->live || r->ending)
 		return;
 	if (id % 9 == 0) { /* stays: has to be copied */
-		struct spool_state st = { .state = RCPT_STATE_QUEUED, .attempts = g->attempts_asked[id] + 1, .text = STR("x") };
+		uint32_t asked = ++g->attempts_asked[id]; /* even when it fails: a copy of the message may carry it */
+		struct spool_state st = { .state = RCPT_STATE_QUEUED, .attempts = asked, .text = STR("x") };
 		model_set(r, &st);
 		if (spool_add_states(l->sp, id, &st, 1) != ERR_NONE)
 			return;
-		uint32_t asked = ++g->attempts_asked[id];
 		if (id % 2 == 0 && spool_flush(l->sp) == ERR_NONE && g->attempts[id] < asked)
 			g->attempts[id] = asked;
 		return;

@@ -589,7 +589,8 @@ static void compaction(void *arg)
 {
 	const struct work_case *c = arg;
 	uint64_t random = c->seed, next_id = 0;
-	struct spool_config cfg = bed_config(&bed, &model, 16384);
+	/* past the page cache each batch takes whole pages */
+	struct spool_config cfg = bed_config(&bed, &model, c->reserve ? 65536 : 16384);
 	cfg.reserve_space = c->reserve;
 	uint64_t copied = 0;
 	for (unsigned round = 0; round < 4; round++) {

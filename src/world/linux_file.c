@@ -104,6 +104,7 @@ enum err world_open(struct world *w UNUSED, int dirfd, struct str path, unsigned
 	f |= flags & WORLD_EXCL ? O_EXCL : 0;
 	f |= flags & WORLD_DIR ? O_DIRECTORY : 0;
 	f |= flags & WORLD_TRUNC ? O_TRUNC : 0;
+	f |= flags & WORLD_DIRECT ? O_DIRECT : 0;
 	f |= flags & WORLD_REGULAR ? O_NONBLOCK | O_NOCTTY : 0; /* a FIFO must not hold us */
 	TRY(linux_path(path, z));
 	int fd = linux_open_beneath(dirfd, z, f, mode);

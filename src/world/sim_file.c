@@ -97,6 +97,19 @@ enum err world_open(struct world *w, int dirfd, struct str path, unsigned flags,
 	return file_new(w, i, flags, fd_out);
 }
 
+static bool aligned(uint64_t v)
+{
+	return v % WORLD_DIRECT_ALIGN == 0;
+}
+
+/* What the kernel would refuse. */
+static void check_direct(struct world *w, int fd, const void *p, size_t n, uint64_t offset)
+{
+	if (w->fds[fd].flags & WORLD_DIRECT && !(aligned((uintptr_t)p) && aligned(n) && aligned(offset)))
+		sim_fail(w->sim, "%s: a direct call with unaligned memory, length %zu or offset %llu", w->role, n,
+			 (unsigned long long)offset);
+}
+
 /* Reading and syncing need the file calls in the jail's list even on inherited descriptors; writing does not. */
 static enum err file_call(struct world *w, int fd, unsigned need, const char *call, struct sim_inode **out)
 {
@@ -110,6 +123,7 @@ enum err world_pread(struct world *w, int fd, void *p, size_t n, uint64_t offset
 	struct sim_inode *i;
 	TRY(sim_enter_op(w, SIM_READ, 5 * US + (int64_t)n / 4));
 	TRY(file_call(w, fd, WORLD_READ, "pread", &i));
+	check_direct(w, fd, p, n, offset);
 	*n_out = sim_inode_read(i, p, n, offset);
 	return ERR_NONE;
 }
@@ -126,6 +140,7 @@ enum err world_pwritev(struct world *w, int fd, const struct str *parts, size_t 
 		return ERR_DENIED;
 	for (size_t k = 0; k < count; k++) {
 		struct str part = parts[k];
+		check_direct(w, fd, part.p, part.n, offset);
 		if (fault != ERR_NONE) /* a part of it may have been written */
 			part = str_sub(part, 0, (size_t)sim_below(w->sim, part.n + 1));
 		if (w->max_file_bytes && offset + part.n > w->max_file_bytes)

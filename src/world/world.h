@@ -95,8 +95,11 @@ enum world_open {
 	WORLD_EXCL = 8,
 	WORLD_DIR = 16,	   /* must be a directory */
 	WORLD_TRUNC = 32,
-	WORLD_REGULAR = 64 /* must be a regular file with one link; FIFO, device, symlink: ERR_DENIED */
+	WORLD_REGULAR = 64, /* must be a regular file with one link; FIFO, device, symlink: ERR_DENIED */
+	WORLD_DIRECT = 128  /* past the page cache; some error, here or at the first read or write, where that cannot be */
 };
+/* With WORLD_DIRECT, the addresses, offsets and lengths of reads and writes are multiples of this. */
+#define WORLD_DIRECT_ALIGN ((size_t)4096)
 enum world_kind { WORLD_FILE, WORLD_DIRECTORY, WORLD_OTHER };
 struct world_stat {
 	uint64_t bytes, inode;

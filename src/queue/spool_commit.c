@@ -7,6 +7,10 @@
  * The linger rule (docs/measurements.md, section 2): after a commit its clients are about to come back;
  * taking the first of them at once would split them into halves that take turns, with twice the syncs. So
  * the next batch waits until as many have gathered as waited before, or for 300 µs.
+ *
+ * To wake a thread and be woken by it costs more than all else (section 1 there). So as long as the disk
+ * is quick, the loop waits for it: what arrives meanwhile waits in the kernel and is the next batch. After
+ * one slow sync, helper threads do it for a while.
  */
 #include "queue/spool_internal.h"
 
@@ -166,6 +170,19 @@ static void write_batch(struct world *w, void *arg)
 		j->err = world_datasync(w, j->fd);
 }
 
+static YIELDS void write_soon(struct spool *sp, struct commit_job *j)
+{
+	int64_t before_ns = world_measure_ns(sp->w);
+	if (before_ns < sp->threaded_until_ns)
+		spool_job(sp, write_batch, j);
+	else
+		write_batch(sp->w, j);
+	int64_t now_ns = world_measure_ns(sp->w);
+	if (now_ns - before_ns > SLOW_SYNC_NS)
+		sp->threaded_until_ns = now_ns + THREADED_NS;
+	world_clock_refresh(sp->w);
+}
+
 static bool must_roll(const struct spool *sp, size_t bytes)
 {
 	const struct segment *s = sp->current;
@@ -190,7 +207,7 @@ static YIELDS enum err commit(struct spool *sp, struct batch *b, uint64_t *at_ou
 	struct commit_job j = { .fd = s->fd, .header = s->header, .direct = s->direct ? sp->direct : NULL,
 				.bytes = b->bytes.p, .n = b->bytes.n, .at = s->end };
 	*at_out = s->end;
-	spool_job(sp, write_batch, &j);
+	write_soon(sp, &j);
 	if (j.err != ERR_NONE) {
 		segment_fail(sp); /* S2 */
 		return j.err;

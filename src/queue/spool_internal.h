@@ -10,6 +10,8 @@
 #define BATCH_BYTES ((size_t)8 << 20)	       /* S6: more has to wait for the next batch */
 #define BATCH_LAZY_BYTES ((size_t)10 << 20)    /* what does not wait may use a little more */
 #define BATCH_KEEP_BYTES ((size_t)1 << 20)     /* larger buffers are given back after use */
+#define SLOW_SYNC_NS (8 * 1000000LL) /* the loop waits for syncs itself while none takes longer … */
+#define THREADED_NS (30 * 1000000000LL) /* … within this time */
 #define LINGER_NS (300 * 1000LL)
 #define FAIL_PAUSE_NS (100 * 1000000LL)	       /* after a failed commit the next ones fail at once */
 #define FAIL_TELL_NS (10 * 1000000000LL)
@@ -79,6 +81,7 @@ struct spool {
 	size_t outstanding; /* how many waited at the last commit: the linger rule */
 	size_t want;	    /* the committer wants to be woken at so many urgent records */
 	int64_t linger_until_ns, fail_until_ns;
+	int64_t threaded_until_ns; /* until then syncs are a helper thread's: the disk is slow */
 	int64_t fail_told_ns;
 	enum err fail_err;
 	struct list bodies;

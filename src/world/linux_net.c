@@ -274,9 +274,14 @@ static size_t to_iov(struct iovec *iov, const struct str *parts, size_t count)
 
 enum err world_send(struct world *w UNUSED, int fd, const struct str *parts, size_t count, size_t *n_out)
 {
-	struct iovec iov[SEND_PARTS];
-	struct msghdr m = { .msg_iov = iov, .msg_iovlen = to_iov(iov, parts, count) };
-	ssize_t r = sendmsg(fd, &m, MSG_NOSIGNAL);
+	ssize_t r;
+	if (count == 1) { /* nearly all are; less for the kernel to copy */
+		r = send(fd, parts[0].p, parts[0].n, MSG_NOSIGNAL);
+	} else {
+		struct iovec iov[SEND_PARTS];
+		struct msghdr m = { .msg_iov = iov, .msg_iovlen = to_iov(iov, parts, count) };
+		r = sendmsg(fd, &m, MSG_NOSIGNAL);
+	}
 	if (r < 0)
 		return net_err();
 	*n_out = (size_t)r;

@@ -66,6 +66,8 @@ enum err spool_read(struct spool *sp, const struct spool_ref *ref, struct arena 
 	struct segment_header h;
 	struct record r;
 	struct str whole = STR_NONE, data = STR_NONE;
+	const struct spool_ref place = *ref; /* the caller's may change while we wait: the message is copied forward */
+	ref = &place;
 	TRY(read_whole(sp, ref, arena, (size_t)ref_bytes(ref), &whole, &h));
 	enum err e = record_check(whole, &h, ref, &r, &data);
 	if (e == ERR_NONE)
@@ -82,6 +84,8 @@ enum err spool_read_meta(struct spool *sp, const struct spool_ref *ref, struct a
 	struct record r;
 	uint32_t meta_bytes = 0;
 	struct str whole = STR_NONE;
+	const struct spool_ref place = *ref;
+	ref = &place;
 	TRY(read_whole(sp, ref, arena, (size_t)RECORD_HEAD + ref->meta_bytes, &whole, &h));
 	enum err e = ERR_CORRUPT;
 	if (whole.n == (size_t)RECORD_HEAD + ref->meta_bytes && record_head_get(whole.p, &h, ref->offset, &r, &meta_bytes) &&

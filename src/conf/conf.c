@@ -20,7 +20,7 @@ struct parser {
 	unsigned depth;
 	struct conf_token words[WORDS_MAX];
 	size_t words_n;
-	size_t listeners_cap, domains_cap;
+	size_t listeners_cap, domains_cap, routes_cap;
 	size_t block_first; /* listen: the first listener of the open block */
 	bool given[192];    /* by index in conf_directives, of the top and the once-only blocks */
 };
@@ -172,6 +172,9 @@ static void set_directory(struct parser *p)
 	p->conf->run = arena_strf(p->arena, "%.*s/run", STR_ARG(dir));
 }
 
+/* In the order of enum ip_choice. */
+static const char *const ip_choices[] = { "any", "prefer_v4", "prefer_v6", "only_v4", "only_v6" };
+
 static void set_word(struct parser *p, const struct conf_directive *d, void *at)
 {
 	const struct conf_token *t = &p->words[1];
@@ -202,16 +205,128 @@ static void set_word(struct parser *p, const struct conf_directive *d, void *at)
 			fail(p, t, STR("this version has no TLS yet: write none"));
 		*(enum tls_mode *)at = TLS_MODE_NONE;
 		return;
+	case CONF_IP_CHOICE:
+		for (unsigned i = 0; i < sizeof ip_choices / sizeof ip_choices[0]; i++)
+			if (str_eq(t->text, str_z(ip_choices[i]))) {
+				*(enum ip_choice *)at = (enum ip_choice)i;
+				return;
+			}
+		fail_word(p, t, "any, prefer_v4, prefer_v6, only_v4 or only_v6");
+		return;
 	default:
 		if (!str_eq(t->text, str_z(d->initial)))
 			fail_word(p, t, d->initial);
 	}
 }
 
+/* "example.org", "*.example.org", "<>" */
+static void set_patterns(struct parser *p, void *at)
+{
+	struct conf_word **list = at;
+	size_t n = p->words_n - 1;
+	*list = ARENA_ARRAY(p->arena, struct conf_word, n);
+	size_t *count = (size_t *)(void *)((char *)at + sizeof *list);
+	*count = 0;
+	for (size_t i = 1; *list && i <= n; i++) {
+		struct str word = p->words[i].text, domain = str_starts(word, STR("*.")) ? str_sub(word, 2, word.n) : word;
+		if (i > 256)
+			fail(p, &p->words[i], STR("too many domains: at most 256"));
+		else if (is_domain(domain) || str_eq(word, STR("<>")))
+			(*list)[(*count)++].text = lower_case(p, word);
+		else
+			fail_word(p, &p->words[i], "a domain (example.org, *.example.org) or <>");
+	}
+}
+
+/* HOST, HOST:PORT, an address with or without a port, or (LMTP) unix:/PATH. */
+static bool parse_hop(struct parser *p, struct str word, enum route_kind kind, struct conf_hop *hop_out)
+{
+	struct ip ip;
+	uint64_t port = 0;
+	*hop_out = (struct conf_hop){ .weight = 1, .port = kind == ROUTE_KIND_LMTP ? 24 : 25 };
+	if (kind == ROUTE_KIND_LMTP && str_starts(word, STR("unix:/"))) {
+		hop_out->host = arena_str(p->arena, str_sub(word, 5, word.n));
+		hop_out->port = 0;
+		return word.n - 5 <= 100; /* sockaddr_un */
+	}
+	size_t colon = str_rfind(word, ':');
+	bool bracket = word.n > 0 && word.p[word.n - 1] == ']';
+	if (!bracket && str_find(word, ':') == colon && colon < word.n) {
+		if (str_to_u64(str_sub(word, colon + 1, word.n), 65535, &port) != ERR_NONE || port == 0)
+			return false;
+		hop_out->port = (uint16_t)port;
+		word = str_sub(word, 0, colon);
+	} else if (ip_parse_port(word, &ip) == ERR_NONE && ip.port) {
+		hop_out->port = ip.port;
+		word = str_sub(word, 0, colon);
+	}
+	if (word.n > 2 && word.p[0] == '[')
+		word = str_sub(word, 1, word.n - 1);
+	hop_out->host = lower_case(p, word);
+	return ip_parse(word, &ip) == ERR_NONE || is_domain(word);
+}
+
+/* order N, weight N behind a host. True: the word was one of them. */
+static bool hop_option(struct parser *p, size_t i, struct conf_hop *hop)
+{
+	struct str word = p->words[i].text;
+	uint64_t v = 0;
+	if (!str_eq(word, STR("order")) && !str_eq(word, STR("weight")))
+		return false;
+	if (i + 1 == p->words_n || str_to_u64(p->words[i + 1].text, 65535, &v) != ERR_NONE)
+		fail(p, &p->words[i], STR("order and weight take a number of at most 65535"));
+	else if (str_eq(word, STR("order")))
+		hop->order = (uint16_t)v;
+	else
+		hop->weight = v ? (uint16_t)v : 1;
+	return true;
+}
+
+static void set_via(struct parser *p, struct conf_route *r)
+{
+	const struct conf_token *t = &p->words[1];
+	r->hops_n = 0;
+	r->kind = str_eq(t->text, STR("smtp")) ? ROUTE_KIND_SMTP : str_eq(t->text, STR("lmtp")) ? ROUTE_KIND_LMTP : ROUTE_KIND_MX;
+	if (r->kind == ROUTE_KIND_MX) {
+		if (!str_eq(t->text, STR("mx")) || p->words_n > 2)
+			fail_word(p, t, "mx, smtp HOST … or lmtp HOST …");
+		return;
+	}
+	r->hops = ARENA_ARRAY(p->arena, struct conf_hop, 16);
+	for (size_t i = 2; r->hops && i < p->words_n; i++) {
+		if (r->hops_n > 0 && hop_option(p, i, &r->hops[r->hops_n - 1])) {
+			i++;
+			continue;
+		}
+		if (r->hops_n == 16)
+			fail(p, &p->words[i], STR("too many hosts: at most 16"));
+		else if (parse_hop(p, p->words[i].text, r->kind, &r->hops[r->hops_n]))
+			r->hops_n++;
+		else
+			fail_word(p, &p->words[i], "a host (relay.example.net, 192.0.2.1:25, [2001:db8::1]:25; for lmtp also unix:/path)");
+	}
+	if (p->words_n == 2)
+		fail(p, t, STR("which host? write via smtp relay.example.net:25;"));
+}
+
+static void set_source(struct parser *p, struct conf_route *r)
+{
+	for (size_t i = 1; i < p->words_n; i++) {
+		struct ip ip;
+		if (ip_parse(p->words[i].text, &ip) != ERR_NONE)
+			fail_word(p, &p->words[i], "an address of this machine");
+		else if (ip.family == IP_V4)
+			r->source_v4 = ip;
+		else
+			r->source_v6 = ip;
+	}
+}
+
 static void set_value(struct parser *p, const struct conf_directive *d, void *base)
 {
 	void *at = (char *)base + d->offset;
-	bool many = d->kind == CONF_NETWORKS || d->kind == CONF_LISTEN;
+	bool many = d->kind == CONF_NETWORKS || d->kind == CONF_LISTEN || d->kind == CONF_PATTERNS || d->kind == CONF_VIA ||
+		    d->kind == CONF_SOURCE;
 	if (p->words_n < 2 || (!many && p->words_n > 2)) {
 		fail(p, &p->words[0], arena_strf(p->arena, "%s takes %s", d->name, many ? "one or more values" : "one value"));
 		return;
@@ -227,6 +342,15 @@ static void set_value(struct parser *p, const struct conf_directive *d, void *ba
 		return;
 	case CONF_LISTEN:
 		set_listen(p);
+		return;
+	case CONF_PATTERNS:
+		set_patterns(p, at);
+		return;
+	case CONF_VIA:
+		set_via(p, base);
+		return;
+	case CONF_SOURCE:
+		set_source(p, base);
 		return;
 	case CONF_TEXT:
 	case CONF_PATH:
@@ -248,7 +372,7 @@ static void set_defaults(struct parser *p, enum conf_block block, void *base)
 	for (size_t i = 0; i < conf_directives_n; i++) {
 		const struct conf_directive *d = &conf_directives[i];
 		if (d->block != block || !d->initial || d->kind == CONF_LISTEN || d->kind == CONF_NETWORKS ||
-		    d->kind == CONF_CHOICE)
+		    d->kind == CONF_CHOICE || d->kind == CONF_PATTERNS || d->kind == CONF_SOURCE)
 			continue;
 		p->words[1] = (struct conf_token){ .kind = CONF_WORD, .text = str_z(d->initial) };
 		p->words_n = 2;
@@ -264,6 +388,8 @@ static void *block_base(struct parser *p, enum conf_block block)
 		return &p->conf->listeners[p->block_first];
 	if (block == CONF_IN_DOMAIN)
 		return &p->conf->domains[p->conf->domains_n - 1];
+	if (block == CONF_IN_ROUTE)
+		return &p->conf->routes[p->conf->routes_n - 1];
 	return p->conf;
 }
 
@@ -293,7 +419,7 @@ static void use_directive(struct parser *p, enum conf_block block)
 		const struct conf_directive *d = &conf_directives[i];
 		if (d->block != block || !str_eq(p->words[0].text, str_z(d->name)))
 			continue;
-		bool once = block != CONF_IN_LISTEN && block != CONF_IN_DOMAIN;
+		bool once = block != CONF_IN_LISTEN && block != CONF_IN_DOMAIN && block != CONF_IN_ROUTE;
 		if (once && p->given[i])
 			fail(p, &p->words[0], arena_strf(p->arena, "%s is given twice", d->name));
 		p->given[i] |= once;
@@ -340,6 +466,27 @@ static bool open_domain(struct parser *p)
 	return true;
 }
 
+static bool open_route(struct parser *p)
+{
+	struct conf *c = p->conf;
+	const struct conf_token *t = &p->words[1];
+	if (t->text.n == 0 || t->text.n > 64) {
+		fail_word(p, t, "a name of 1 to 64 characters");
+		return false;
+	}
+	for (size_t i = 0; i < c->routes_n; i++)
+		if (str_eq(c->routes[i].name, t->text))
+			fail(p, t, arena_strf(p->arena, "route %.*s is given twice", STR_ARG(t->text)));
+	struct conf_route *r = list_add(p, (void **)&c->routes, &c->routes_n, &p->routes_cap, 511, sizeof *r);
+	if (!r) {
+		fail(p, t, STR("too many routes: at most 511"));
+		return false;
+	}
+	*r = (struct conf_route){ .name = arena_str(p->arena, t->text) };
+	set_defaults(p, CONF_IN_ROUTE, r);
+	return true;
+}
+
 /* Which block the words before "{" open; CONF_TOP: none, the error is noted. */
 static enum conf_block open_block(struct parser *p, enum conf_block outer)
 {
@@ -348,7 +495,7 @@ static enum conf_block open_block(struct parser *p, enum conf_block outer)
 	for (unsigned i = 1; i < CONF_BLOCKS; i++)
 		if (p->words_n > 0 && str_eq(t->text, str_z(conf_block_names[i])))
 			block = (enum conf_block)i;
-	bool named = block == CONF_IN_LISTEN || block == CONF_IN_DOMAIN;
+	bool named = block == CONF_IN_LISTEN || block == CONF_IN_DOMAIN || block == CONF_IN_ROUTE;
 	if (p->words_n == 0 || block == CONF_TOP) {
 		if (p->words_n)
 			unknown(p, CONF_TOP, t);
@@ -362,7 +509,8 @@ static enum conf_block open_block(struct parser *p, enum conf_block outer)
 		fail(p, t, arena_strf(p->arena, "%s takes %s before {", conf_block_names[block], named ? "one name" : "nothing"));
 		return CONF_TOP;
 	}
-	if ((block == CONF_IN_LISTEN && !open_listen(p)) || (block == CONF_IN_DOMAIN && !open_domain(p)))
+	if ((block == CONF_IN_LISTEN && !open_listen(p)) || (block == CONF_IN_DOMAIN && !open_domain(p)) ||
+	    (block == CONF_IN_ROUTE && !open_route(p)))
 		return CONF_TOP;
 	return block;
 }
@@ -560,15 +708,38 @@ static enum err parser_new(struct world *w, struct arena *arena, struct conf *c,
 	*errs = (struct conf_errors){ 0 };
 	*p = (struct parser){ .w = w, .arena = arena, .conf = c, .errs = errs };
 	for (unsigned block = 0; block < CONF_BLOCKS; block++)
-		if (block != CONF_IN_LISTEN && block != CONF_IN_DOMAIN)
+		if (block != CONF_IN_LISTEN && block != CONF_IN_DOMAIN && block != CONF_IN_ROUTE)
 			set_defaults(p, (enum conf_block)block, c);
 	*p_out = p;
 	return ERR_NONE;
 }
 
+/* The route "default" is the last one, and always there. */
+static void default_route(struct parser *p)
+{
+	struct conf *c = p->conf;
+	struct conf_route last = { .name = STR("default") };
+	size_t at = 0;
+	while (at < c->routes_n && !str_eq(c->routes[at].name, last.name))
+		at++;
+	if (at == c->routes_n) {
+		set_defaults(p, CONF_IN_ROUTE, &last);
+		struct conf_route *r = list_add(p, (void **)&c->routes, &c->routes_n, &p->routes_cap, 512, sizeof *r);
+		if (r)
+			*r = last;
+		return;
+	}
+	last = c->routes[at];
+	if (last.to_n || last.from_n)
+		fail_at(p, 0, 0, STR("the route default takes what no other route takes: it has no to and no from"));
+	memmove(&c->routes[at], &c->routes[at + 1], (c->routes_n - at - 1) * sizeof last);
+	c->routes[c->routes_n - 1] = last;
+}
+
 static enum err parser_end(struct parser *p)
 {
 	check_whole(p);
+	default_route(p);
 	TRY(arena_err(p->arena));
 	return p->errs->n ? ERR_SYNTAX : ERR_NONE;
 }

@@ -4,7 +4,7 @@
 
 #include "base/log.h"
 
-const char *const conf_block_names[CONF_BLOCKS] = { "", "listen", "domain", "limits", "timeouts", "users" };
+const char *const conf_block_names[CONF_BLOCKS] = { "", "listen", "domain", "limits", "timeouts", "users", "route" };
 
 #define TOP(field) offsetof(struct conf, field)
 #define LIM(field) offsetof(struct conf, limits.field)
@@ -12,6 +12,7 @@ const char *const conf_block_names[CONF_BLOCKS] = { "", "listen", "domain", "lim
 #define USR(field) offsetof(struct conf, users.field)
 #define DOM(field) offsetof(struct conf_domain, field)
 #define LIS(field) offsetof(struct conf_listener, field)
+#define ROU(field) offsetof(struct conf_route, field)
 
 const struct conf_directive conf_directives[] = {
 	{ CONF_TOP, "hostname", CONF_NAME, TOP(hostname), NULL, 0, 0,
@@ -39,6 +40,14 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_DOMAIN, "aliases", CONF_PATH, DOM(aliases), "", 0, 0, "File of aliases, a line each: name: target, target. Beside those of `godwit alias`." },
 	{ CONF_IN_DOMAIN, "subaddress", CONF_TEXT, DOM(subaddress), "+", 0, 0, "Characters that begin a detail: user+detail is user (RFC 5233). \"\": none." },
 	{ CONF_IN_DOMAIN, "catch_all", CONF_ADDRESS, DOM(catch_all), "none", 0, 0, "Address that gets mail for unknown local parts." },
+
+	{ CONF_IN_ROUTE, "to", CONF_PATTERNS, ROU(to), "", 0, 0, "Recipient domains that go this way; *.example.org: all below example.org. Without it: any." },
+	{ CONF_IN_ROUTE, "from", CONF_PATTERNS, ROU(from), "", 0, 0, "Sender domains, likewise; <>: the null reverse-path. Without it: any." },
+	{ CONF_IN_ROUTE, "via", CONF_VIA, ROU(kind), "mx", 0, 0, "mx: the recipient domain's MX hosts. smtp HOST[:PORT] …: these hosts. lmtp HOST:PORT or lmtp unix:/PATH: by LMTP (RFC 2033). Behind a host, order N and weight N: lower orders first, those of one order by their weights." },
+	{ CONF_IN_ROUTE, "source", CONF_SOURCE, ROU(source_v4), "", 0, 0, "Address to send from: at most one IPv4 and one IPv6 address." },
+	{ CONF_IN_ROUTE, "ip", CONF_IP_CHOICE, ROU(ip), "any", 0, 0, "Which addresses of a host: any (both families in turn), prefer_v4, prefer_v6, only_v4 or only_v6." },
+	{ CONF_IN_ROUTE, "connections", CONF_COUNT, ROU(connections), "20", 1, 1000, "Most messages under way to one destination." },
+	{ CONF_IN_ROUTE, "rate", CONF_COUNT, ROU(rate), "0", 0, 1000000, "Most messages a minute to one destination; 0: no limit." },
 
 	{ CONF_IN_LIMITS, "message_size", CONF_SIZE, LIM(message_bytes), "50M", 65536, 2147483648, "Largest message, announced by SIZE (RFC 1870)." },
 	{ CONF_IN_LIMITS, "recipients", CONF_COUNT, LIM(recipients), "1000", 100, 1000, "Recipients a message; RFC 5321 §4.5.3.1.8 asks for at least 100." },

@@ -109,8 +109,26 @@ void index_set(struct index *ix, struct message *m, const struct spool_state *st
 		.reason = reason,
 		.attempts = st->attempts > UINT16_MAX ? UINT16_MAX : (uint16_t)st->attempts,
 		.state = (uint8_t)st->state,
+		.told = st->told,
+		.dest = r->dest,
 	};
 	count_rcpt(ix, r, 1);
+	if (rcpt_is_final(r))
+		index_forget_dest(ix, m, st->number);
+}
+
+void index_set_dest(struct index *ix UNUSED, struct message *m, uint16_t number, uint32_t dest)
+{
+	ASSERT(m->rcpts[number].dest == 0);
+	m->rcpts[number].dest = dest;
+}
+
+void index_forget_dest(struct index *ix, struct message *m, uint16_t number)
+{
+	uint32_t dest = m->rcpts[number].dest;
+	m->rcpts[number].dest = 0;
+	if (dest && ix->on_dest)
+		ix->on_dest(ix->arg, dest);
 }
 
 bool index_state(const struct index *ix, const struct message *m, uint16_t number, struct spool_state *st_out)
@@ -122,15 +140,17 @@ bool index_state(const struct index *ix, const struct message *m, uint16_t numbe
 		.attempts = r->attempts,
 		.next_ms = r->next_ms,
 		.at_ms = r->at_ms,
+		.told = r->told,
 		.enhanced = reason_enhanced(&ix->reasons, r->reason),
 		.text = reason_text(&ix->reasons, r->reason),
 	};
-	return r->state != RCPT_STATE_QUEUED || r->attempts || r->next_ms || r->reason;
+	return r->state != RCPT_STATE_QUEUED || r->attempts || r->next_ms || r->reason || r->told;
 }
 
 enum err index_schedule(struct index *ix, struct message *m)
 {
 	int64_t at = INT64_MAX;
+	list_remove(&m->wait);
 	if (!(m->flags & (MESSAGE_BUSY | MESSAGE_ENDING)))
 		for (size_t i = 0; i < m->rcpts_n; i++)
 			if (m->rcpts[i].state == RCPT_STATE_QUEUED && m->rcpts[i].next_ms < at)
@@ -194,6 +214,7 @@ void index_end(struct index *ix, struct message *m)
 		return;
 	m->flags |= MESSAGE_ENDING;
 	heap_del(&ix->due, &m->due);
+	list_remove(&m->wait);
 	ix->messages--;
 	ix->ending++;
 }
@@ -202,8 +223,10 @@ static void index_remove(struct index *ix, struct message *m)
 {
 	(void)table64_del(&ix->by_id, m->id);
 	heap_del(&ix->due, &m->due);
-	for (size_t i = 0; i < m->rcpts_n; i++) {
+	list_remove(&m->wait);
+	for (uint16_t i = 0; i < m->rcpts_n; i++) {
 		count_rcpt(ix, &m->rcpts[i], -1);
+		index_forget_dest(ix, m, i);
 		reason_drop(&ix->reasons, m->rcpts[i].reason);
 	}
 	list_remove(&m->link);

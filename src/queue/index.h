@@ -29,18 +29,21 @@ struct rcpt {
 	uint32_t reason;
 	uint16_t attempts;
 	uint8_t state; /* enum rcpt_state */
-	uint8_t unused;
+	bool told;     /* its sender knows that it is late */
+	uint32_t dest; /* number of its destination (site.h) */
 };
 
 struct message {
 	uint64_t id;
 	struct list link;     /* index.all, by segment */
+	struct list wait;     /* of a site, or of the queue (new mail); while it waits so, due is when it is looked at anyway */
 	struct heap_node due; /* index.due, while a recipient is queued and nobody works on it */
 	int64_t arrived_ms, expires_ms;
 	uint64_t segment, body_bytes;
 	uint32_t offset, meta_bytes;
 	uint16_t prefix_bytes, rcpts_n;
 	uint8_t priority, flags;
+	uint8_t sender; /* a hash: which group of senders it waits in */
 	struct rcpt rcpts[];
 };
 
@@ -54,6 +57,7 @@ struct index {
 	size_t messages, recipients, held; /* what is still to be done */
 	size_t ending, ends_failed, coming;
 	void (*on_gone)(void *arg, uint64_t id); /* a message has left; may be NULL */
+	void (*on_dest)(void *arg, uint32_t dest); /* a recipient needs its destination no longer; may be NULL */
 	void *arg;
 };
 
@@ -83,5 +87,9 @@ bool message_is_final(const struct message *m);
 void index_end(struct index *ix, struct message *m);
 /* Puts it into the order of due times, or takes it out. ERR_NO_MEMORY. */
 enum err index_schedule(struct index *ix, struct message *m) MUST_CHECK;
+/* Now known, for a recipient that has none yet. */
+void index_set_dest(struct index *ix, struct message *m, uint16_t number, uint32_t dest);
+/* All forget theirs: the routes may have changed, or the operator wants another. */
+void index_forget_dest(struct index *ix, struct message *m, uint16_t number);
 
 #endif

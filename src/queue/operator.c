@@ -356,6 +356,8 @@ enum err queue_on_act(void *self, struct ipc *from UNUSED, const struct queue_ac
 	size_t n;
 	TRY(ids_sorted(q, &ids, &n));
 	enum err e = ERR_NONE;
+	if (in->action == QUEUE_ACTION_FLUSH)
+		sites_open_all(&q->sites, world_wall_ms(q->p->w));
 	for (size_t i = 0; i < n && e == ERR_NONE; i++) {
 		e = act_on(q, in, ids[i], &out->recipients);
 		if (e == ERR_NONE && i % 256 == 255)

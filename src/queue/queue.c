@@ -31,6 +31,7 @@ static void register_metrics(struct queue *q)
 	k->accepted_bytes = metrics_counter(m, "godwit_queue_accepted_bytes_total", STR_NONE, "Their bytes.");
 	k->refused = metrics_counter(m, "godwit_queue_refused_total", STR_NONE, "Messages not taken over.");
 	k->delivered = metrics_counter(m, "godwit_queue_delivered_total", STR_NONE, "Recipients delivered.");
+	k->relayed = metrics_counter(m, "godwit_queue_relayed_total", STR_NONE, "Recipients taken over by another server.");
 	k->deferred = metrics_counter(m, "godwit_queue_deferred_total", STR_NONE, "Attempts put off.");
 	k->failed = metrics_counter(m, "godwit_queue_held_total", STR_NONE, "Recipients put on hold.");
 	k->messages = metrics_gauge(m, "godwit_queue_messages", STR_NONE, "Messages in the queue.");
@@ -112,6 +113,12 @@ static void schedule_recovered(struct queue *q)
 	}
 }
 
+static void drop_dest(void *arg, uint32_t dest)
+{
+	struct queue *q = arg;
+	dest_drop(&q->sites, dest);
+}
+
 static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail_out)
 {
 	struct queue *q = self;
@@ -124,6 +131,9 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	co_queue_init(&q->control_came);
 	world_random(p->w, &key, sizeof key);
 	index_open(&q->ix, p->mem, key);
+	TRY(sites_open(&q->sites, p->mem, key));
+	q->ix.on_dest = drop_dest;
+	q->ix.arg = q;
 	register_metrics(q);
 	q->control_gone_ns = world_mono_ns(p->w);
 	TRY(open_spool(q));
@@ -152,7 +162,7 @@ static void peer(struct proc *p UNUSED, void *self, enum role role, unsigned ind
 		queue_drop_uploads(q, (uint8_t)role, (uint16_t)index);
 	if (role == ROLE_CONTROL)
 		queue_history_peer(q, channel);
-	if (role == ROLE_LOCAL && channel) {
+	if ((role == ROLE_LOCAL || role == ROLE_RELAY) && channel) {
 		deliver_waiting(q);
 		co_wake_all(&q->schedule);
 	}
@@ -185,7 +195,9 @@ static YIELDS void stop(struct proc *p, void *self)
 		spool_close(q->sp);
 	q->sp = NULL;
 	mem_free(p->mem, q->list.ids);
+	q->ix.on_dest = NULL;
 	index_close(&q->ix);
+	sites_close(&q->sites);
 }
 
 /* ---- calls: none begins once we are stopping, and stop() waits for those under way ----------------------- */

@@ -5,15 +5,16 @@
 
 #include "queue/index.h"
 #include "queue/queue.h"
+#include "queue/site.h"
 #include "queue/spool.h"
 
-#define QUEUE_FLIGHT_MAX 256u		     /* deliveries under way: local batches its syncs over them */
-#define QUEUE_FLIGHT_FRESH 224u		     /* of which new mail may take so many: the rest is for retries */
-#define QUEUE_FLIGHT_BYTES ((size_t)16 << 20) /* the memory that they, and new mail that waits for them, may hold */
+#define QUEUE_FLIGHT_MAX 1024u		     /* deliveries under way: local batches its syncs over them */
+#define QUEUE_FLIGHT_FRESH 896u		     /* of which new mail may take so many: the rest is for retries */
+#define QUEUE_FLIGHT_BYTES ((size_t)32 << 20) /* the memory that they, and new mail that waits for them, may hold */
 
 struct queue_metrics {
 	struct counter *accepted, *refused, *accepted_bytes;
-	struct counter *delivered, *deferred, *failed;
+	struct counter *delivered, *relayed, *deferred, *failed;
 	struct counter *commits, *records, *commit_failures, *written, *copied, *damaged;
 	struct gauge *messages, *recipients, *held, *flying, *log_bytes, *live_bytes, *segments, *free_bytes, *recovery_ms;
 	struct gauge *memory;
@@ -41,6 +42,7 @@ struct queue {
 	struct proc *p;
 	struct spool *sp;
 	struct index ix;
+	struct sites sites;
 	struct list uploads;
 	size_t upload_bytes;
 	size_t flying, flying_bytes;
@@ -55,7 +57,7 @@ struct queue {
 	uint64_t history_said;	  /* what control said last */
 	bool replay_wanted, replaying;
 	int64_t replayed_ns, control_gone_ns;
-	int64_t local_told_ns;
+	int64_t away_told_ns;
 	struct id_list list;
 	struct queue_metrics m;
 };
@@ -103,6 +105,9 @@ void deliver_fresh(struct queue *q, struct message *m, const struct queue_submit
 void deliver_waiting(struct queue *q);
 /* At the end: what waits is dropped; the spool has it. */
 void deliver_forget(struct queue *q);
+
+/* ---- settle.c ------------------------------------------------------------------------------------------- */
+
 /* Writes the states that changed, or the message's end when all are final. */
 YIELDS void queue_store_states(struct queue *q, struct message *m, const struct spool_state *st, size_t n);
 

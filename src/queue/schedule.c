@@ -10,19 +10,20 @@
 
 #define LONGEST_SLEEP_NS (30 * 1000000000LL) /* the wall clock may be set */
 #define KEEP_NS (1000000000LL)
+#define AWAY_RETRY_MS 1000
+#define DISPATCH_A_TURN 256u
 
 /* ---- due times ------------------------------------------------------------------------------------------ */
 
 bool queue_may_deliver(const struct queue *q, size_t bytes)
 {
 	return !q->stopping && q->flying < QUEUE_FLIGHT_MAX &&
-	       (q->flying == 0 || q->flying_bytes + bytes <= QUEUE_FLIGHT_BYTES) &&
-	       proc_peer(q->p, ROLE_LOCAL, 0) != NULL;
+	       (q->flying == 0 || q->flying_bytes + bytes <= QUEUE_FLIGHT_BYTES);
 }
 
 bool queue_may_keep(const struct queue *q, size_t bytes)
 {
-	return !q->stopping && q->flying_bytes + bytes <= QUEUE_FLIGHT_BYTES && proc_peer(q->p, ROLE_LOCAL, 0) != NULL;
+	return !q->stopping && q->flying_bytes + bytes <= QUEUE_FLIGHT_BYTES;
 }
 
 void queue_schedule(struct queue *q, struct message *m)
@@ -52,18 +53,82 @@ int64_t queue_expiry_ms(const struct queue *q, const struct message *m)
 	return m->expires_ms ? m->expires_ms : m->arrived_ms + (int64_t)q->p->conf.times.expire;
 }
 
-/* How long the dispatcher may sleep: 0 when a delivery can be started now. */
-static int64_t sleep_ns(const struct queue *q)
+/* Whether somebody is there who could deliver to this recipient, and its place takes more now. */
+static bool is_open(struct queue *q, const struct rcpt *r, int64_t now_ms, struct site **closed)
+{
+	if (r->dest == DEST_UNKNOWN)
+		return true;
+	if (r->dest == DEST_LOCAL)
+		return proc_peer(q->p, ROLE_LOCAL, 0) != NULL;
+	struct site *site = dest_get(&q->sites, r->dest)->site;
+	if (site_may_start(site, now_ms))
+		return true;
+	if (!*closed || site_in_back_off(*closed, now_ms)) /* rather where it is only full */
+		*closed = site;
+	return false;
+}
+
+/* When a message that waits for a place is looked at anyway. */
+static int64_t look_again_ms(struct queue *q, const struct message *m, int64_t now_ms)
+{
+	int64_t at = queue_expiry_ms(q, m);
+	return at > now_ms ? at : now_ms + AWAY_RETRY_MS;
+}
+
+/* A message is due: its delivery begins, or it waits for its place. */
+static void take_due(struct queue *q, struct message *m, int64_t now_ms)
+{
+	struct site *closed = NULL;
+	bool expired = now_ms >= queue_expiry_ms(q, m);
+	for (size_t i = 0; i < m->rcpts_n; i++) {
+		const struct rcpt *r = &m->rcpts[i];
+		if (r->state != RCPT_STATE_QUEUED || r->next_ms > now_ms)
+			continue;
+		if (expired || is_open(q, r, now_ms, &closed)) {
+			deliver_queued(q, m);
+			return;
+		}
+	}
+	int64_t at = closed ? look_again_ms(q, m, now_ms) : now_ms + AWAY_RETRY_MS;
+	if (heap_put(&q->ix.due, &m->due, at) != ERR_NONE)
+		return; /* cannot be: it is in the heap */
+	if (closed)
+		site_wait(&q->sites, closed, &m->wait, m->sender, now_ms);
+}
+
+static bool has_room(const struct queue *q, const struct message *m)
+{
+	return queue_may_deliver(q, m->flags & MESSAGE_IN_FILE ? 0 : (size_t)m->body_bytes);
+}
+
+/* Begins one delivery, or puts one message where it waits; false: there is nothing to do now. */
+static bool dispatch_one(struct queue *q, int64_t now_ms)
+{
+	if (q->p->conf.hold_all || q->stopping || q->flying >= QUEUE_FLIGHT_MAX)
+		return false;
+	struct list *link = sites_next(&q->sites, now_ms);
+	if (link) {
+		deliver_queued(q, CONTAINER_OF(link, struct message, wait));
+		return true;
+	}
+	const struct heap_node *first = heap_min(&q->ix.due);
+	struct message *m = first && first->key <= now_ms ? CONTAINER_OF(heap_min(&q->ix.due), struct message, due) : NULL;
+	if (!m || !has_room(q, m))
+		return false;
+	take_due(q, m, now_ms);
+	return true;
+}
+
+/* How long the dispatcher may sleep; it is woken when there is room. */
+static int64_t sleep_ns(const struct queue *q, int64_t now_ms)
 {
 	const struct heap_node *first = heap_min(&q->ix.due);
-	if (!first || q->p->conf.hold_all || q->stopping)
+	int64_t at = sites_wake_ms(&q->sites);
+	if (first && first->key > now_ms && first->key < at)
+		at = first->key;
+	if (q->p->conf.hold_all || q->stopping || at - now_ms > LONGEST_SLEEP_NS / 1000000)
 		return LONGEST_SLEEP_NS;
-	int64_t left_ms = first->key - world_wall_ms(q->p->w);
-	if (left_ms > 0)
-		return left_ms < LONGEST_SLEEP_NS / 1000000 ? left_ms * 1000000 : LONGEST_SLEEP_NS;
-	const struct message *m = CONTAINER_OF(heap_min(&q->ix.due), struct message, due);
-	size_t bytes = m->flags & MESSAGE_IN_FILE ? 0 : (size_t)m->body_bytes;
-	return queue_may_deliver(q, bytes) ? 0 : LONGEST_SLEEP_NS; /* woken when there is room */
+	return at > now_ms ? (at - now_ms) * 1000000 : LONGEST_SLEEP_NS;
 }
 
 /* coroutine */
@@ -71,13 +136,16 @@ void queue_dispatcher(void *arg)
 {
 	struct queue *q = arg;
 	for (;;) {
-		int64_t ns = sleep_ns(q);
-		if (ns == 0) {
-			struct message *m = CONTAINER_OF(heap_min(&q->ix.due), struct message, due);
-			deliver_queued(q, m);
+		int64_t now_ms = world_wall_ms(q->p->w);
+		unsigned n = 0;
+		while (n < DISPATCH_A_TURN && dispatch_one(q, now_ms))
+			n++;
+		if (n == DISPATCH_A_TURN) {
+			if (co_yield() != ERR_NONE)
+				return;
 			continue;
 		}
-		int64_t before = co_set_deadline(world_mono_ns(q->p->w) + ns);
+		int64_t before = co_set_deadline(world_mono_ns(q->p->w) + sleep_ns(q, now_ms));
 		enum err e = co_wait(&q->schedule);
 		(void)co_set_deadline(before);
 		if (e != ERR_NONE && e != ERR_TIMEOUT)

@@ -28,6 +28,7 @@ struct spool;
 #define SPOOL_BODY_IN_LOG_MAX ((uint64_t)1 << 20) /* larger bodies are files of their own */
 #define SPOOL_STATES_MAX 1000u			  /* recipients of one message, as in calls.def */
 #define SPOOL_TEXT_MAX 400u
+#define SPOOL_BY_MAX 300u
 #define SPOOL_LAZY_NS (100 * 1000000LL) /* a record that nobody waits for is written at the latest then */
 
 /* Where a message stands on disk; value, copied freely. segment 0: nowhere. */
@@ -56,6 +57,7 @@ struct spool_state {
 	uint32_t attempts;
 	int64_t next_ms;	/* 0: at once or held */
 	int64_t at_ms;		/* when this became so */
+	bool told;		/* the sender knows that it is late */
 	struct str enhanced, text; /* of the last attempt; bounded as in calls.def */
 	struct str address, by;	/* whose, and who did it: for the history; not kept in copies and checkpoints */
 };

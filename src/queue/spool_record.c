@@ -101,30 +101,37 @@ static uint8_t get_enum(struct cursor *c, unsigned count)
 	return v;
 }
 
+#define STATE_TOLD 0x80u /* in the byte of the state */
+
 void state_put(struct buf *b, const struct spool_state *st)
 {
 	put_u16(b, st->number);
-	put_u8(b, (uint8_t)st->state);
+	put_u8(b, (uint8_t)((unsigned)st->state | (st->told ? STATE_TOLD : 0)));
 	put_u32(b, st->attempts);
 	put_u64(b, (uint64_t)st->next_ms);
 	put_u64(b, (uint64_t)st->at_ms);
 	put_text(b, str_sub(st->enhanced, 0, 16));
 	put_text(b, str_sub(st->text, 0, SPOOL_TEXT_MAX));
 	put_text(b, str_sub(st->address, 0, 320));
-	put_text(b, str_sub(st->by, 0, 80));
+	put_text(b, str_sub(st->by, 0, SPOOL_BY_MAX));
 }
 
 void state_get(struct cursor *c, struct spool_state *st)
 {
 	st->number = cursor_u16(c);
-	st->state = (enum rcpt_state)get_enum(c, RCPT_STATE_HELD + 1);
+	uint8_t state = cursor_u8(c);
+	st->told = (state & STATE_TOLD) != 0;
+	state &= (uint8_t)~STATE_TOLD;
+	if (state > RCPT_STATE_HELD)
+		cursor_fail(c, ERR_SYNTAX);
+	st->state = state > RCPT_STATE_HELD ? RCPT_STATE_HELD : (enum rcpt_state)state;
 	st->attempts = cursor_u32(c);
 	st->next_ms = (int64_t)cursor_u64(c);
 	st->at_ms = (int64_t)cursor_u64(c);
 	st->enhanced = get_text(c, 16);
 	st->text = get_text(c, SPOOL_TEXT_MAX);
 	st->address = get_text(c, 320);
-	st->by = get_text(c, 80);
+	st->by = get_text(c, SPOOL_BY_MAX);
 }
 
 static void states_put(struct buf *b, const struct spool_state *st, size_t n)

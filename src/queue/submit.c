@@ -151,19 +151,14 @@ static enum err check(struct queue *q, const struct queue_submit_in *in, const s
 	return ERR_NONE;
 }
 
-/* Recipients that wait for somebody from the start. */
+/* Submitted with hold: recipients wait for the operator from the start. */
 static size_t first_states(struct queue *q, struct message *m, const struct envelope *env, struct spool_state *st)
 {
 	size_t n = 0;
 	int64_t now_ms = world_wall_ms(q->p->w);
 	for (size_t i = 0; i < env->recipients_n; i++) {
-		bool remote = env->recipients[i].target.kind == TARGET_KIND_REMOTE;
-		if (!remote && !env->hold)
-			continue;
 		st[n] = (struct spool_state){ .number = (uint16_t)i, .state = RCPT_STATE_HELD, .at_ms = now_ms,
-					      .enhanced = remote ? STR("4.4.0") : STR(""),
-					      .text = remote ? STR("this version cannot send to other servers") :
-							       STR("submitted with hold"),
+					      .enhanced = STR(""), .text = STR("submitted with hold"),
 					      .address = env->recipients[i].target.address, .by = STR("queue") };
 		index_set(&q->ix, m, &st[n]);
 		log_message_held(&q->p->log, message_ids(m->id), st[n].address, st[n].enhanced, st[n].text);
@@ -178,10 +173,7 @@ static YIELDS void begin(struct queue *q, struct message *m, const struct queue_
 {
 	const struct envelope *env = &in->envelope;
 	uint64_t id = m->id;
-	bool waits = env->hold;
-	for (size_t i = 0; i < env->recipients_n; i++)
-		waits |= env->recipients[i].target.kind == TARGET_KIND_REMOTE;
-	if (waits) {
+	if (env->hold) {
 		struct spool_state *st = ARENA_ARRAY(arena, struct spool_state, env->recipients_n);
 		size_t n = st ? first_states(q, m, env, st) : 0;
 		m->flags |= MESSAGE_BUSY;

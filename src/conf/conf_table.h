@@ -21,7 +21,7 @@ enum conf_kind {
 	CONF_TLS,	/* enum tls_mode */
 	CONF_CHOICE,	/* nothing is stored: the word must be the default */
 };
-enum conf_block { CONF_TOP, CONF_IN_LISTEN, CONF_IN_DOMAIN, CONF_IN_LIMITS, CONF_IN_TIMEOUTS, CONF_IN_USERS, CONF_BLOCKS };
+enum conf_block { CONF_TOP, CONF_IN_LISTEN, CONF_IN_DOMAIN, CONF_IN_RELAY_DOMAIN, CONF_IN_LIMITS, CONF_IN_TIMEOUTS, CONF_IN_USERS, CONF_BLOCKS };
 
 struct conf_directive {
 	enum conf_block block;

@@ -42,14 +42,14 @@ static void there_and_back(struct str address, struct str local, struct arena *a
 	if (e == ERR_LIMIT)
 		return;
 	struct str made = buf_str(&there);
-	ASSERT(made.n <= SRS_ADDRESS_MAX);
-	enum path_fault f =
-		path_parse(arena_strf(a, "<%.*s>", STR_ARG(made)), PATH_FORWARD, a, &p, &rest);
-	ASSERT(f == PATH_NO_MEMORY || (f == PATH_OK && str_eq(p.canonical, made)));
 	if (str_ends(address, STR("@fwd.example"))) {
 		ASSERT(str_eq(made, address));
 		return;
 	}
+	ASSERT(made.n <= SRS_ADDRESS_MAX);
+	enum path_fault f =
+		path_parse(arena_strf(a, "<%.*s>", STR_ARG(made)), PATH_FORWARD, a, &p, &rest);
+	ASSERT(f == PATH_NO_MEMORY || (f == PATH_OK && str_eq(p.canonical, made)));
 	ASSERT(reverse(&ours, made, NOW + SRS_DAYS * DAY, &back) == SRS_OK);
 	bool second = is_second(made);
 	ASSERT(second || str_eq(buf_str(&back), address));

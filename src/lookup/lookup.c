@@ -124,9 +124,10 @@ static enum err read_lines(struct lookup *l, struct lines f)
 	enum err e = world_read_file(l->p->w, WORLD_ABSOLUTE, f.path, ALIAS_FILE_MAX, &b);
 	struct str rest = buf_str(&b);
 	for (unsigned number = 1; e == ERR_NONE && rest.n > 0; number++) {
-		struct str line = str_trim(str_split(rest, '\n', &rest));
+		struct str line = str_split(rest, '\n', &rest);
 		if (str_ends(line, STR("\r")))
 			line.n--;
+		line = str_trim(line);
 		if (line.n > 0 && line.p[0] != '#')
 			e = f.take(l, &f, line, number);
 	}
@@ -181,19 +182,10 @@ static enum err on_forward(void *self, struct ipc *from UNUSED, const struct loo
 {
 	struct lookup *l = self;
 	struct resolver r = resolver_of(l);
-	struct str path = in->reverse_path;
-	char room[SRS_ADDRESS_MAX];
-	struct buf b = buf_fixed(room, sizeof room);
-	bool ours = false;
-	out->reverse_path = arena_str(arena, path);
-	TRY(arena_err(arena));
-	TRY(resolve_domain_is_ours(&r, str_sub(path, str_rfind(path, '@') + 1, path.n), &ours));
-	enum err e = ours ? ERR_NONE : srs_forward(&l->srs, path, r.now_ms, &b);
-	if (e == ERR_LIMIT || e == ERR_SYNTAX)
-		return ERR_NONE; /* as it is: SPF may fail, but a bounce still finds its way */
-	if (b.n > 0)
-		out->reverse_path = arena_str(arena, buf_str(&b));
-	return e == ERR_NONE ? arena_err(arena) : e;
+	enum err e = resolve_forward(&r, in->reverse_path, arena, &out->reverse_path);
+	if (e != ERR_NONE)
+		log_io_error(&l->p->log, (struct log_ids){ 0 }, STR("rewrite a reverse-path"), e, in->reverse_path);
+	return e;
 }
 
 static void changed(struct lookup *l)

@@ -340,3 +340,22 @@ enum err resolve_rcpt(const struct resolver *r, const struct lookup_rcpt_in *in,
 	judge(&x);
 	return arena_err(arena);
 }
+
+enum err resolve_forward(const struct resolver *r, struct str path, struct arena *arena, struct str *path_out)
+{
+	char room[SRS_ADDRESS_MAX];
+	struct buf b = buf_fixed(room, sizeof room);
+	struct str domain = lower(arena, str_sub(path, str_rfind(path, '@') + 1, path.n));
+	bool ours = false;
+	*path_out = arena_str(arena, path);
+	TRY(arena_err(arena));
+	TRY(resolve_domain_is_ours(r, domain, &ours));
+	if (ours || !r->srs)
+		return ERR_NONE;
+	enum err e = srs_forward(r->srs, path, r->now_ms, &b);
+	if (e == ERR_LIMIT || e == ERR_SYNTAX)
+		return ERR_NONE;
+	if (b.n > 0)
+		*path_out = arena_str(arena, buf_str(&b));
+	return e == ERR_NONE ? arena_err(arena) : e;
+}

@@ -38,6 +38,12 @@ struct alias_entry {
 /* Fills the answer; an error is a failure of the directory (temporary). */
 enum err resolve_rcpt(const struct resolver *r, const struct lookup_rcpt_in *in, struct arena *arena,
 		      struct lookup_rcpt_out *out) MUST_CHECK;
+/*
+ * The reverse-path for mail that is sent on (lookup_forward). What cannot be rewritten within its
+ * greatest length stays as it is: SPF may fail then, but a bounce still finds its way.
+ */
+enum err resolve_forward(const struct resolver *r, struct str path, struct arena *arena,
+			 struct str *path_out) MUST_CHECK;
 /* The mailbox path of a canonical address: domain/local-part, every unusual byte as %XX (H27). */
 struct str resolve_mailbox(struct arena *arena, struct str local, struct str domain);
 /* Whether we are the final destination of this domain. */

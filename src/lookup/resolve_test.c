@@ -253,6 +253,27 @@ static void takes_bounces_of_forwarded_mail(void **state)
 	}
 }
 
+static void rewrites_what_is_sent_on(void **state)
+{
+	struct fixture *f = *state;
+	struct resolver r = resolver_of(f);
+	static const char *const kept[] = { "", "u@a.org", "U@B.org", "w@c.org" };
+	struct str got;
+	for (size_t i = 0; i < COUNT(kept); i++) {
+		assert_int_equal(resolve_forward(&r, str_z(kept[i]), &f->arena, &got), ERR_NONE);
+		assert_str(got, str_z(kept[i]));
+	}
+	assert_int_equal(resolve_forward(&r, STR("carol@elsewhere.org"), &f->arena, &got), ERR_NONE);
+	assert_str(got, rewritten(f, "carol@elsewhere.org"));
+	struct lookup_rcpt_out out = ask(f, got, "192.0.2.1", NOW);
+	targets_are(&out, "carol", 0, ">carol@elsewhere.org");
+	char longest[260];
+	memset(longest, 'a', sizeof longest);
+	memcpy(longest + 230, "@elsewhere.org", 14);
+	assert_int_equal(resolve_forward(&r, str_of(longest, 244), &f->arena, &got), ERR_NONE);
+	assert_str(got, str_of(longest, 244));
+}
+
 /* Mail that came through us twice: SRS1 at us, behind it SRS0 at us. */
 static void unwraps_twice(void **state)
 {
@@ -346,6 +367,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(finds_destinations, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(says_why, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(takes_bounces_of_forwarded_mail, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(rewrites_what_is_sent_on, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(unwraps_twice, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(has_a_domain_of_its_own_for_them, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(mailbox_paths_are_plain, set_up, tear_down),

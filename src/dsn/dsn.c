@@ -89,13 +89,13 @@ struct plan {
 static void plan_original(struct plan *p)
 {
 	const struct dsn *d = p->d;
-	struct mime_facts prefix = mime_look(d->prefix), header = mime_look(p->header);
-	struct mime_facts whole = mime_look(d->message);
+	struct mime_facts prefix = mime_look(d->prefix), header = mime_look(p->header), whole;
 	prefix.bad |= d->prefix.n > 0 && !str_ends(d->prefix, STR("\r\n"));
 	p->full = d->envelope->ret == DSN_RET_FULL && p->leading == DSN_FAILED &&
 		  d->envelope->body != BODY_KIND_BINARY_MIME && d->message.n == d->message_bytes &&
-		  d->message_bytes + d->prefix.n <= d->full_max && !prefix.bad && !whole.bad &&
-		  d->message.n > 0;
+		  d->message_bytes + d->prefix.n <= d->full_max && d->message.n > 0;
+	whole = p->full ? mime_look(d->message) : header;
+	p->full = p->full && !prefix.bad && !whole.bad;
 	bool eight = header.eight_bit || prefix.eight_bit;
 	p->global_original = d->envelope->smtputf8 && eight;
 	if (p->full) {

@@ -163,13 +163,26 @@ static struct resolver resolver_of(struct lookup *l)
 	};
 }
 
-static enum err on_rcpt(void *self, struct ipc *from UNUSED, const struct lookup_rcpt_in *in, struct arena *arena,
+static bool is_smtpd(const struct lookup *l, const struct ipc *from)
+{
+	struct ipc *smtpds[SMTPDS_MAX];
+	size_t n = proc_peers(l->p, ROLE_SMTPD, smtpds, SMTPDS_MAX);
+	for (size_t i = 0; i < n; i++)
+		if (smtpds[i] == from)
+			return true;
+	return false;
+}
+
+static enum err on_rcpt(void *self, struct ipc *from, const struct lookup_rcpt_in *in, struct arena *arena,
 			struct lookup_rcpt_out *out)
 {
 	struct lookup *l = self;
 	struct resolver r = resolver_of(l);
+	struct lookup_rcpt_in asked = *in;
 	counter_add(l->questions, 1);
-	enum err e = resolve_rcpt(&r, in, arena, out);
+	if (asked.client.family == IP_UNIX && is_smtpd(l, from))
+		asked.client.family = IP_NONE; /* R3: who talks to strangers cannot lend our own rights */
+	enum err e = resolve_rcpt(&r, &asked, arena, out);
 	out->generation = l->generation;
 	counter_add(e != ERR_NONE ? l->failed : out->verdict == VERDICT_ACCEPT ? l->accepted : l->refused, 1);
 	if (e != ERR_NONE)

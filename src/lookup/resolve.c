@@ -188,6 +188,8 @@ static void verdict(struct lookup_rcpt_out *out, enum verdict v, uint16_t code, 
 
 static bool may_relay(const struct resolver *r, const struct ip *client)
 {
+	if (client->family == IP_UNIX)
+		return true;
 	for (size_t i = 0; i < r->conf->relay_from_n; i++)
 		if (ip_in(client, &r->conf->relay_from[i]))
 			return true;
@@ -266,7 +268,7 @@ static void elsewhere(struct expansion *x, const struct lookup_rcpt_in *in, stru
 	else if (is_own_literal(domain))
 		verdict(x->out, VERDICT_REFUSE, 550, "5.1.2", "This address is of the server itself and names no domain of it", "own literal");
 	else
-		accept_remote(x, address, "relay_from");
+		accept_remote(x, address, in->client.family == IP_UNIX ? "our own" : "relay_from");
 }
 
 static void judge(struct expansion *x)

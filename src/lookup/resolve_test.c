@@ -92,7 +92,10 @@ static struct lookup_rcpt_out ask(struct fixture *f, struct str address, const c
 	struct lookup_rcpt_in in = { .address = address };
 	struct lookup_rcpt_out out = { 0 };
 	r.now_ms = now_ms;
-	assert_int_equal(ip_parse(str_z(client), &in.client), ERR_NONE);
+	if (strcmp(client, "unix") == 0)
+		in.client.family = IP_UNIX;
+	else
+		assert_int_equal(ip_parse(str_z(client), &in.client), ERR_NONE);
 	assert_int_equal(resolve_rcpt(&r, &in, &f->arena, &out), ERR_NONE);
 	return out;
 }
@@ -139,6 +142,8 @@ static const struct {
 	{ "@elsewhere.org", "192.0.2.1", 550, "" },
 	/* R3: clients of ours, but not back to ourselves by a literal (H29) */
 	{ "Some.One@Elsewhere.ORG", "10.1.2.3", 0, ">Some.One@elsewhere.org" },
+	{ "Some.One@elsewhere.org", "unix", 0, ">Some.One@elsewhere.org" },
+	{ "x@[127.0.0.1]", "unix", 550, "" },
 	{ "x@[192.0.2.9]", "10.1.2.3", 0, ">x@[192.0.2.9]" },
 	{ "x@[127.0.0.1]", "10.1.2.3", 550, "" },
 	{ "x@[127.9.9.9]", "10.1.2.3", 550, "" },

@@ -73,6 +73,20 @@ def test_forged_and_old_ones_do_not(server):
     assert code == 550 and text.startswith(b"5.7.1")
 
 
+def test_an_alias_may_lead_away(server):
+    server.cli("alias", "add", "away@example.org", "Some.One@Elsewhere.Example")
+    told = server.cli("explain", "--to", "away@example.org", "--ip", "192.0.2.1").stdout
+    assert "to remote Some.One@elsewhere.example" in told
+    assert rcpt(server, "away@example.org")[0] == 250
+
+
+def test_the_operator_may_send_anywhere(server):
+    server.cli("send", "-f", "ann@example.org", "x@elsewhere.example", input="Subject: x\n\nx\n")
+    assert "x@elsewhere.example" in server.cli("queue", "list").stdout
+    told = server.cli("explain", "--to", "x@elsewhere.example").stdout
+    assert "refused: 550 5.7.1" in told  # 127.0.0.1 is a client like any other
+
+
 def test_makes_a_secret_of_its_own():
     with Server() as s:
         path = s.base / "state" / "accounts" / "srs_secret"

@@ -25,7 +25,7 @@ import tempfile
 # Which folders of src/ a folder may include from, besides itself.
 _BELOW_IPC = {"base", "world", "co"}
 _PROTOCOL = _BELOW_IPC | {"ipc"}
-_SHARED = _PROTOCOL | {"conf", "smtp", "message", "jail", "proc"}
+_SHARED = _PROTOCOL | {"conf", "smtp", "message", "dsn", "jail", "proc"}
 _PROCESS = _SHARED | {"policy", "transport"}
 PROCESSES = {"smtpd", "queue", "local", "lookup", "control", "master",
              "relay", "resolver", "keys"}
@@ -40,6 +40,7 @@ MAY_INCLUDE = {
     "conf": _PROTOCOL,
     "smtp": _PROTOCOL | {"conf"},           # an extension declares its directives
     "message": _PROTOCOL | {"conf", "smtp"},  # header fields use SMTP's addresses
+    "dsn": _PROTOCOL | {"smtp", "message"},  # reports on messages
     "proc": _PROTOCOL | {"conf", "jail"},   # what every process does when it starts
     "policy": _SHARED,
     "transport": _SHARED,

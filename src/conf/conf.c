@@ -20,7 +20,7 @@ struct parser {
 	unsigned depth;
 	struct conf_token words[WORDS_MAX];
 	size_t words_n;
-	size_t listeners_cap, domains_cap, routes_cap;
+	size_t listeners_cap, domains_cap, routes_cap, relay_domains_cap;
 	size_t block_first; /* listen: the first listener of the open block */
 	bool given[192];    /* by index in conf_directives, of the top and the once-only blocks */
 };
@@ -144,6 +144,8 @@ static void set_text(struct parser *p, const struct conf_directive *d, struct st
 		fail_word(p, t, "an absolute path");
 	else if (d->kind == CONF_PATH && s.n > 1000)
 		fail_word(p, t, "a path of at most 1000 bytes");
+	else if (d->kind == CONF_NAME && s.n == 0 && t->line == 0)
+		*at = str_of("", 0); /* its default: not given */
 	else if (d->kind == CONF_NAME && !is_domain(s))
 		fail_word(p, t, "a domain name (write international names as A-labels: xn--…)");
 	else if (d->kind == CONF_ADDRESS && !str_eq(s, STR("none")) &&
@@ -382,6 +384,13 @@ static void set_defaults(struct parser *p, enum conf_block block, void *base)
 
 /* ---- directives and blocks -------------------------------------------------------------------------- */
 
+/* Blocks of which there may be several, each with a name. */
+static bool is_named(enum conf_block block)
+{
+	return block == CONF_IN_LISTEN || block == CONF_IN_DOMAIN || block == CONF_IN_RELAY_DOMAIN ||
+	       block == CONF_IN_ROUTE;
+}
+
 static void *block_base(struct parser *p, enum conf_block block)
 {
 	if (block == CONF_IN_LISTEN)
@@ -390,6 +399,8 @@ static void *block_base(struct parser *p, enum conf_block block)
 		return &p->conf->domains[p->conf->domains_n - 1];
 	if (block == CONF_IN_ROUTE)
 		return &p->conf->routes[p->conf->routes_n - 1];
+	if (block == CONF_IN_RELAY_DOMAIN)
+		return &p->conf->relay_domains[p->conf->relay_domains_n - 1];
 	return p->conf;
 }
 
@@ -419,7 +430,7 @@ static void use_directive(struct parser *p, enum conf_block block)
 		const struct conf_directive *d = &conf_directives[i];
 		if (d->block != block || !str_eq(p->words[0].text, str_z(d->name)))
 			continue;
-		bool once = block != CONF_IN_LISTEN && block != CONF_IN_DOMAIN && block != CONF_IN_ROUTE;
+		bool once = !is_named(block);
 		if (once && p->given[i])
 			fail(p, &p->words[0], arena_strf(p->arena, "%s is given twice", d->name));
 		p->given[i] |= once;
@@ -487,6 +498,29 @@ static bool open_route(struct parser *p)
 	return true;
 }
 
+static bool open_relay_domain(struct parser *p)
+{
+	struct conf *c = p->conf;
+	const struct conf_token *t = &p->words[1];
+	if (!is_domain(t->text)) {
+		fail_word(p, t, "a domain name (write international names as A-labels: xn--…)");
+		return false;
+	}
+	struct str name = lower_case(p, t->text);
+	for (size_t i = 0; i < c->relay_domains_n; i++)
+		if (str_eq(c->relay_domains[i].name, name))
+			fail(p, t, arena_strf(p->arena, "relay_domain %.*s is given twice", STR_ARG(name)));
+	struct conf_relay_domain *d = list_add(p, (void **)&c->relay_domains, &c->relay_domains_n,
+					       &p->relay_domains_cap, 4096, sizeof *d);
+	if (!d) {
+		fail(p, t, STR("too many relay domains: at most 4096"));
+		return false;
+	}
+	*d = (struct conf_relay_domain){ .name = name };
+	set_defaults(p, CONF_IN_RELAY_DOMAIN, d);
+	return true;
+}
+
 /* Which block the words before "{" open; CONF_TOP: none, the error is noted. */
 static enum conf_block open_block(struct parser *p, enum conf_block outer)
 {
@@ -495,7 +529,7 @@ static enum conf_block open_block(struct parser *p, enum conf_block outer)
 	for (unsigned i = 1; i < CONF_BLOCKS; i++)
 		if (p->words_n > 0 && str_eq(t->text, str_z(conf_block_names[i])))
 			block = (enum conf_block)i;
-	bool named = block == CONF_IN_LISTEN || block == CONF_IN_DOMAIN || block == CONF_IN_ROUTE;
+	bool named = is_named(block);
 	if (p->words_n == 0 || block == CONF_TOP) {
 		if (p->words_n)
 			unknown(p, CONF_TOP, t);
@@ -510,7 +544,7 @@ static enum conf_block open_block(struct parser *p, enum conf_block outer)
 		return CONF_TOP;
 	}
 	if ((block == CONF_IN_LISTEN && !open_listen(p)) || (block == CONF_IN_DOMAIN && !open_domain(p)) ||
-	    (block == CONF_IN_ROUTE && !open_route(p)))
+	    (block == CONF_IN_ROUTE && !open_route(p)) || (block == CONF_IN_RELAY_DOMAIN && !open_relay_domain(p)))
 		return CONF_TOP;
 	return block;
 }
@@ -698,6 +732,17 @@ static void check_whole(struct parser *p)
 							    c->listeners[i].address.port));
 }
 
+/* We are either the last server of a domain or one on the way there. */
+static void check_relay_domains(struct parser *p)
+{
+	const struct conf *c = p->conf;
+	for (size_t i = 0; i < c->relay_domains_n; i++)
+		for (size_t k = 0; k < c->domains_n; k++)
+			if (str_eq(c->relay_domains[i].name, c->domains[k].name))
+				fail_at(p, 0, 0, arena_strf(p->arena, "%.*s is given as domain and as relay_domain: delete one",
+							    STR_ARG(c->domains[k].name)));
+}
+
 static enum err parser_new(struct world *w, struct arena *arena, struct conf *c, struct conf_errors *errs,
 			   struct parser **p_out)
 {
@@ -708,7 +753,7 @@ static enum err parser_new(struct world *w, struct arena *arena, struct conf *c,
 	*errs = (struct conf_errors){ 0 };
 	*p = (struct parser){ .w = w, .arena = arena, .conf = c, .errs = errs };
 	for (unsigned block = 0; block < CONF_BLOCKS; block++)
-		if (block != CONF_IN_LISTEN && block != CONF_IN_DOMAIN && block != CONF_IN_ROUTE)
+		if (!is_named((enum conf_block)block))
 			set_defaults(p, (enum conf_block)block, c);
 	*p_out = p;
 	return ERR_NONE;
@@ -739,6 +784,7 @@ static void default_route(struct parser *p)
 static enum err parser_end(struct parser *p)
 {
 	check_whole(p);
+	check_relay_domains(p);
 	default_route(p);
 	TRY(arena_err(p->arena));
 	return p->errs->n ? ERR_SYNTAX : ERR_NONE;

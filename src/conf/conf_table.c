@@ -4,13 +4,14 @@
 
 #include "base/log.h"
 
-const char *const conf_block_names[CONF_BLOCKS] = { "", "listen", "domain", "limits", "timeouts", "users", "route" };
+const char *const conf_block_names[CONF_BLOCKS] = { "", "listen", "domain", "relay_domain", "route", "limits", "timeouts", "users" };
 
 #define TOP(field) offsetof(struct conf, field)
 #define LIM(field) offsetof(struct conf, limits.field)
 #define TIM(field) offsetof(struct conf, times.field)
 #define USR(field) offsetof(struct conf, users.field)
 #define DOM(field) offsetof(struct conf_domain, field)
+#define REL(field) offsetof(struct conf_relay_domain, field)
 #define LIS(field) offsetof(struct conf_listener, field)
 #define ROU(field) offsetof(struct conf_route, field)
 
@@ -31,6 +32,9 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_TOP, "smtputf8", CONF_BOOL, TOP(smtputf8), "yes", 0, 0, "Offers SMTPUTF8 (RFC 6531): addresses beyond ASCII." },
 	{ CONF_TOP, "relay_from", CONF_NETWORKS, TOP(relay_from), "", 0, 0, "Networks whose clients may send to any domain. Without it nobody may." },
 	{ CONF_TOP, "trusted", CONF_NETWORKS, TOP(trusted), "", 0, 0, "Networks whose clients are not made to wait before the greeting." },
+	{ CONF_TOP, "postmaster", CONF_ADDRESS, TOP(postmaster), "none", 0, 0, "Who gets reports that cannot be returned; none: postmaster of the first domain." },
+	{ CONF_TOP, "srs_secret", CONF_PATH, TOP(srs_secret), "", 0, 0, "File with the secrets of rewritten reverse-paths, one a line: the first signs, the others still verify. For several servers of one domain; else one is made." },
+	{ CONF_TOP, "srs_domain", CONF_NAME, TOP(srs_domain), "", 0, 0, "Domain of rewritten reverse-paths, whose mail must come here; default: the first domain." },
 
 	{ CONF_IN_LISTEN, "address", CONF_LISTEN, LIS(address), NULL, 0, 0, "Addresses with ports: 192.0.2.1:25, [2001:db8::1]:25, or *:25 for all." },
 	{ CONF_IN_LISTEN, "tls", CONF_TLS, LIS(tls), "none", 0, 0, "How TLS starts." },
@@ -48,6 +52,8 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_ROUTE, "ip", CONF_IP_CHOICE, ROU(ip), "any", 0, 0, "Which addresses of a host: any (both families in turn), prefer_v4, prefer_v6, only_v4 or only_v6." },
 	{ CONF_IN_ROUTE, "connections", CONF_COUNT, ROU(connections), "20", 1, 1000, "Most messages under way to one destination." },
 	{ CONF_IN_ROUTE, "rate", CONF_COUNT, ROU(rate), "0", 0, 1000000, "Most messages a minute to one destination; 0: no limit." },
+
+	{ CONF_IN_RELAY_DOMAIN, "recipients", CONF_PATH, REL(recipients), "", 0, 0, "File of the addresses that exist, one a line; without it all are taken, and mail to unknown ones has to be returned later." },
 
 	{ CONF_IN_LIMITS, "message_size", CONF_SIZE, LIM(message_bytes), "50M", 65536, 2147483648, "Largest message, announced by SIZE (RFC 1870)." },
 	{ CONF_IN_LIMITS, "recipients", CONF_COUNT, LIM(recipients), "1000", 100, 1000, "Recipients a message; RFC 5321 §4.5.3.1.8 asks for at least 100." },

@@ -25,7 +25,7 @@ enum conf_kind {
 	CONF_SOURCE,	/* of the open route block: outbound addresses */
 	CONF_IP_CHOICE, /* enum ip_choice */
 };
-enum conf_block { CONF_TOP, CONF_IN_LISTEN, CONF_IN_DOMAIN, CONF_IN_LIMITS, CONF_IN_TIMEOUTS, CONF_IN_USERS, CONF_IN_ROUTE, CONF_BLOCKS };
+enum conf_block { CONF_TOP, CONF_IN_LISTEN, CONF_IN_DOMAIN, CONF_IN_RELAY_DOMAIN, CONF_IN_ROUTE, CONF_IN_LIMITS, CONF_IN_TIMEOUTS, CONF_IN_USERS, CONF_BLOCKS };
 
 struct conf_directive {
 	enum conf_block block;

@@ -38,6 +38,9 @@ static void understands_a_whole_file(void **state)
 				 "domain Example.ORG { catch_all Info@example.org; subaddress \"+-\"; }\n"
 				 "relay_from 10.0.0.0/8 2001:db8::/32;\n"
 				 "limits { message_size 10M; recipients 200; }\ntimeouts { command 90s; expire 3d; }\n"
+				 "relay_domain Example.NET { recipients \"/etc/godwit/relay/example.net\"; }\n"
+				 "relay_domain b.example { }\n"
+				 "srs_secret /etc/godwit/srs; srs_domain Bounce.Example.org; postmaster Boss@Example.org;\n"
 				 "deliver no; log_format json; log_level debug;");
 	assert_int_equal(r->errs.n, 0);
 	assert_int_equal(r->err, ERR_NONE);
@@ -56,6 +59,14 @@ static void understands_a_whole_file(void **state)
 	assert_int_equal(r->conf.limits.errors, 20); /* a default */
 	assert_int_equal(r->conf.times.command, 90000);
 	assert_int_equal(r->conf.times.expire, 3 * 86400000LL);
+	assert_int_equal(r->conf.relay_domains_n, 2);
+	assert_str(r->conf.relay_domains[0].name, STR("example.net"));
+	assert_str(r->conf.relay_domains[0].recipients, STR("/etc/godwit/relay/example.net"));
+	assert_str(r->conf.relay_domains[1].name, STR("b.example"));
+	assert_str(r->conf.relay_domains[1].recipients, STR(""));
+	assert_str(r->conf.srs_secret, STR("/etc/godwit/srs"));
+	assert_str(r->conf.srs_domain, STR("bounce.example.org"));
+	assert_str(r->conf.postmaster, STR("boss@example.org"));
 	assert_true(r->conf.hold_all);
 	assert_true(r->conf.smtputf8);
 	done(r);
@@ -78,6 +89,14 @@ static const struct {
 	{ GOOD "spool relative/path;", 2, 7, "absolute path" },
 	{ GOOD "domain ex..org { }", 2, 8, "not a domain name" },
 	{ GOOD "domain a.org { } domain A.ORG { }", 2, 25, "given twice" },
+	{ GOOD "relay_domain a..org { }", 2, 14, "not a domain name" },
+	{ GOOD "relay_domain a.org { } relay_domain A.org { }", 2, 37, "given twice" },
+	{ GOOD "domain a.org { } relay_domain A.org { }", 0, 0, "delete one" },
+	{ GOOD "relay_domain a.org { recipients names; }", 2, 33, "absolute path" },
+	{ GOOD "relay_domain { }", 2, 1, "takes one name" },
+	{ GOOD "srs_domain \"\";", 2, 12, "not a domain name" },
+	{ GOOD "srs_secret secret;", 2, 12, "absolute path" },
+	{ GOOD "postmaster nobody;", 2, 12, "not an address" },
 	{ GOOD "smtputf8 yes; smtputf8 no;", 2, 15, "given twice" },
 	{ GOOD "smtputf8 yes", 2, 1, "a ; is missing" },
 	{ GOOD "smtputf8 yes no;", 2, 1, "one value" },

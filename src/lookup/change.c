@@ -18,29 +18,28 @@ static struct str lower(struct arena *a, struct str s)
 	return p ? str_of(p, s.n) : STR_NONE;
 }
 
-/* A canonical address of a domain of ours, or what is wrong with it. */
-static enum err check_address(const struct resolver *r, struct arena *arena, struct str text, bool whole_domain,
+enum purpose { FOR_ACCOUNT, FOR_ALIAS, FOR_TARGET };
+
+/* A canonical address, or what is wrong with it. A target elsewhere keeps its case; others are ours. */
+static enum err check_address(const struct resolver *r, struct arena *arena, struct str text, enum purpose purpose,
 			      struct str *address_out, struct directory_change_out *out)
 {
-	bool ours = false;
-	if (whole_domain && text.n > 1 && text.p[0] == '@') {
-		*address_out = lower(arena, text);
-	} else {
-		struct str canonical;
-		if (smtp_address_canonical(text, arena, &canonical) != ERR_NONE) {
-			say(out, arena_strf(arena, "'%.*s' is not an address: write local-part@domain", (int)(text.n < 200 ? text.n : 200), text.p));
-			return arena_err(arena);
-		}
-		*address_out = lower(arena, canonical);
+	bool ours = false, whole_domain = purpose == FOR_ALIAS && text.n > 1 && text.p[0] == '@';
+	struct str canonical = text;
+	if (!whole_domain && smtp_address_canonical(text, arena, &canonical) != ERR_NONE) {
+		say(out, arena_strf(arena, "'%.*s' is not an address: write local-part@domain", (int)(text.n < 200 ? text.n : 200), text.p));
+		return arena_err(arena);
 	}
+	*address_out = lower(arena, canonical);
 	TRY(arena_err(arena));
 	struct str domain = str_sub(*address_out, str_rfind(*address_out, '@') + 1, address_out->n);
 	TRY(resolve_domain_is_ours(r, domain, &ours));
-	if (!ours)
+	out->done = true;
+	if (!ours && purpose == FOR_TARGET)
+		*address_out = canonical;
+	else if (!ours)
 		say(out, arena_strf(arena, "%.*s is not a domain of this server: add it first with: godwit domain add %.*s",
 				    STR_ARG(domain), STR_ARG(domain)));
-	else
-		out->done = true;
 	return arena_err(arena);
 }
 
@@ -52,7 +51,7 @@ static enum err check_targets(const struct resolver *r, struct arena *arena, str
 		struct str one = str_trim(str_split(list, ',', &list)), address;
 		if (one.n == 0)
 			continue;
-		TRY(check_address(r, arena, one, false, &address, out));
+		TRY(check_address(r, arena, one, FOR_TARGET, &address, out));
 		if (!out->done)
 			return ERR_NONE;
 		if (b.n)
@@ -69,7 +68,7 @@ static enum err check_targets(const struct resolver *r, struct arena *arena, str
 enum err lookup_change(struct directory *d, const struct conf *c, const struct directory_change_in *in, int64_t now_ms,
 		       struct arena *arena, struct directory_change_out *out)
 {
-	struct resolver r = { c, d, NULL };
+	struct resolver r = { .conf = c, .directory = d };
 	struct str name = str_trim(in->name), targets = STR("");
 	out->done = true;
 	if (in->kind == DIRECTORY_KIND_DOMAIN) {
@@ -81,7 +80,7 @@ enum err lookup_change(struct directory *d, const struct conf *c, const struct d
 	} else if (in->remove) {
 		name = lower(arena, name);
 	} else {
-		TRY(check_address(&r, arena, name, in->kind == DIRECTORY_KIND_ALIAS, &name, out));
+		TRY(check_address(&r, arena, name, in->kind == DIRECTORY_KIND_ALIAS ? FOR_ALIAS : FOR_ACCOUNT, &name, out));
 		if (out->done && in->kind == DIRECTORY_KIND_ALIAS)
 			TRY(check_targets(&r, arena, in->targets, &targets, out));
 	}

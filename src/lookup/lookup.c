@@ -8,6 +8,8 @@
 #include "base/events.h"
 #include "base/hash.h"
 #include "lookup/resolve.h"
+#include "lookup/secret.h"
+#include "smtp/address.h"
 
 #define CALL_ARENA_MAX ((size_t)2 << 20)
 #define ALIAS_FILE_MAX ((size_t)16 << 20)
@@ -17,54 +19,74 @@ struct lookup {
 	struct proc *p;
 	struct directory *directory;
 	struct arena arena;
-	struct table file_aliases;
+	struct table file_aliases, relay_recipients;
+	struct srs srs;
 	struct str dir;
 	uint64_t generation;
 	struct counter *questions, *accepted, *refused, *failed;
 };
 
-/* ---- alias files ------------------------------------------------------------------------------------- */
+/* ---- files of aliases and of recipients ------------------------------------------------------------------------------------- */
 
-static void bad_line(struct lookup *l, const struct conf_domain *d, unsigned line, const char *text)
+/* A file with something on each line; "#" begins a comment. */
+struct lines {
+	struct str path, domain; /* whose names stand there without @ */
+	enum err (*take)(struct lookup *l, const struct lines *f, struct str line, unsigned number);
+};
+
+static void bad_line(struct lookup *l, const struct lines *f, unsigned line, const char *text)
 {
-	log_config_error(&l->p->log, (struct log_ids){ 0 }, d->aliases, line, str_z(text));
+	log_config_error(&l->p->log, (struct log_ids){ 0 }, f->path, line, str_z(text));
 }
 
-static struct str full_address(struct lookup *l, struct str s, const struct conf_domain *d)
+static struct str whole_address(struct lookup *l, struct str s, const struct lines *f)
 {
-	struct str whole = str_find(s, '@') < s.n ? arena_str(&l->arena, s) :
-		arena_strf(&l->arena, "%.*s@%.*s", STR_ARG(s), STR_ARG(d->name));
+	if (str_find(s, '@') < s.n)
+		return arena_str(&l->arena, s);
+	return arena_strf(&l->arena, "%.*s@%.*s", STR_ARG(s), STR_ARG(f->domain));
+}
+
+static struct str full_address(struct lookup *l, struct str s, const struct lines *f)
+{
+	struct str whole = whole_address(l, s, f);
 	struct buf b = buf_fixed(arena_alloc(&l->arena, whole.n + 1), whole.n + 1);
 	for (size_t i = 0; i < whole.n; i++)
 		buf_add_char(&b, ascii_lower(whole.p[i]));
 	return buf_str(&b);
 }
 
-/* "name: target, target"; names without @ are of the domain. No files, no commands (H26, H93). */
-static enum err take_alias(struct lookup *l, const struct conf_domain *d, struct str line, unsigned number)
+/* Canonical; the case of the local part stays, for another server may mind it. */
+static bool target_address(struct lookup *l, struct str s, const struct lines *f, struct str *address_out)
 {
-	struct str targets, name = str_trim(str_split(line, ':', &targets)), list = targets;
+	return smtp_address_canonical(whole_address(l, s, f), &l->arena, address_out) == ERR_NONE;
+}
+
+/* "name: target, target"; names without @ are of the domain. No files, no commands (H26, H93). */
+static enum err take_alias(struct lookup *l, const struct lines *f, struct str line, unsigned number)
+{
+	struct str targets, address, name = str_trim(str_split(line, ':', &targets)), list = targets;
 	struct buf b = buf_grow(l->p->mem, 65536);
 	if (name.n == 0 || str_trim(targets).n == 0) {
-		bad_line(l, d, number, "expected: name: target, target");
+		bad_line(l, f, number, "expected: name: target, target");
 		return ERR_NONE;
 	}
 	while (list.n > 0) {
 		struct str one = str_trim(str_split(list, ',', &list));
 		if (one.n == 0)
 			continue;
-		if (one.p[0] == '|' || one.p[0] == '/' || one.p[0] == ':' || one.p[0] == '"') {
-			bad_line(l, d, number, "a target is an address; commands, files and includes are not supported");
+		if (one.p[0] == '|' || one.p[0] == '/' || one.p[0] == ':' || one.p[0] == '"' ||
+		    !target_address(l, one, f, &address)) {
+			bad_line(l, f, number, "a target is an address; commands, files and includes are not supported");
 			continue;
 		}
 		if (b.n)
 			buf_add_char(&b, ',');
-		buf_add(&b, full_address(l, one, d));
+		buf_add(&b, address);
 	}
 	struct alias_entry *entry = ARENA_NEW(&l->arena, struct alias_entry);
 	enum err e = buf_err(&b);
 	if (e == ERR_NONE && entry) {
-		entry->address = full_address(l, name, d);
+		entry->address = full_address(l, name, f);
 		entry->targets = arena_str(&l->arena, buf_str(&b));
 		e = arena_err(&l->arena);
 		if (e == ERR_NONE)
@@ -72,48 +94,110 @@ static enum err take_alias(struct lookup *l, const struct conf_domain *d, struct
 	}
 	buf_free(&b);
 	if (e == ERR_EXISTS) {
-		bad_line(l, d, number, "this name stands here twice; the first one counts");
+		bad_line(l, f, number, "this name stands here twice; the first one counts");
 		e = ERR_NONE;
 	}
 	return e;
 }
 
-static enum err read_aliases(struct lookup *l, const struct conf_domain *d)
+/* An address of a relay domain, or its local part. */
+static enum err take_recipient(struct lookup *l, const struct lines *f, struct str line, unsigned number)
+{
+	struct str address, all = full_address(l, line, f);
+	if (smtp_address_canonical(all, &l->arena, &address) != ERR_NONE ||
+	    !str_eq(str_sub(address, str_rfind(address, '@') + 1, address.n), f->domain)) {
+		TRY(arena_err(&l->arena));
+		bad_line(l, f, number, "expected: an address of this domain");
+		return ERR_NONE;
+	}
+	struct str *entry = ARENA_NEW(&l->arena, struct str);
+	if (!entry)
+		return arena_err(&l->arena);
+	*entry = address;
+	enum err e = table_put(&l->relay_recipients, *entry, entry);
+	return e == ERR_EXISTS ? ERR_NONE : e;
+}
+
+static enum err read_lines(struct lookup *l, struct lines f)
 {
 	struct buf b = buf_grow(l->p->mem, ALIAS_FILE_MAX + 2);
-	enum err e = world_read_file(l->p->w, WORLD_ABSOLUTE, d->aliases, ALIAS_FILE_MAX, &b);
+	enum err e = world_read_file(l->p->w, WORLD_ABSOLUTE, f.path, ALIAS_FILE_MAX, &b);
 	struct str rest = buf_str(&b);
 	for (unsigned number = 1; e == ERR_NONE && rest.n > 0; number++) {
-		struct str line = str_trim(str_split(rest, '\n', &rest));
+		struct str line = str_split(rest, '\n', &rest);
 		if (str_ends(line, STR("\r")))
 			line.n--;
+		line = str_trim(line);
 		if (line.n > 0 && line.p[0] != '#')
-			e = take_alias(l, d, line, number);
+			e = f.take(l, &f, line, number);
 	}
 	buf_free(&b);
 	if (e != ERR_NONE)
-		log_io_error(&l->p->log, (struct log_ids){ 0 }, STR("read aliases"), e, d->aliases);
+		log_io_error(&l->p->log, (struct log_ids){ 0 }, STR("read addresses"), e, f.path);
 	return e;
+}
+
+static enum err read_files(struct lookup *l)
+{
+	const struct conf *c = &l->p->conf;
+	for (size_t i = 0; i < c->domains_n; i++)
+		if (c->domains[i].aliases.n)
+			TRY(read_lines(l, (struct lines){ c->domains[i].aliases, c->domains[i].name, take_alias }));
+	for (size_t i = 0; i < c->relay_domains_n; i++)
+		if (c->relay_domains[i].recipients.n)
+			TRY(read_lines(l, (struct lines){ c->relay_domains[i].recipients, c->relay_domains[i].name, take_recipient }));
+	return ERR_NONE;
 }
 
 /* ---- questions -------------------------------------------------------------------------------------------- */
 
 static struct resolver resolver_of(struct lookup *l)
 {
-	return (struct resolver){ &l->p->conf, l->directory, &l->file_aliases };
+	return (struct resolver){
+		.conf = &l->p->conf,
+		.directory = l->directory,
+		.file_aliases = &l->file_aliases,
+		.relay_recipients = &l->relay_recipients,
+		.srs = &l->srs,
+		.now_ms = world_wall_ms(l->p->w),
+	};
 }
 
-static enum err on_rcpt(void *self, struct ipc *from UNUSED, const struct lookup_rcpt_in *in, struct arena *arena,
+static bool is_smtpd(const struct lookup *l, const struct ipc *from)
+{
+	struct ipc *smtpds[SMTPDS_MAX];
+	size_t n = proc_peers(l->p, ROLE_SMTPD, smtpds, SMTPDS_MAX);
+	for (size_t i = 0; i < n; i++)
+		if (smtpds[i] == from)
+			return true;
+	return false;
+}
+
+static enum err on_rcpt(void *self, struct ipc *from, const struct lookup_rcpt_in *in, struct arena *arena,
 			struct lookup_rcpt_out *out)
 {
 	struct lookup *l = self;
 	struct resolver r = resolver_of(l);
+	struct lookup_rcpt_in asked = *in;
 	counter_add(l->questions, 1);
-	enum err e = resolve_rcpt(&r, in, arena, out);
+	if (asked.client.family == IP_UNIX && is_smtpd(l, from))
+		asked.client.family = IP_NONE; /* R3: who talks to strangers cannot lend our own rights */
+	enum err e = resolve_rcpt(&r, &asked, arena, out);
 	out->generation = l->generation;
 	counter_add(e != ERR_NONE ? l->failed : out->verdict == VERDICT_ACCEPT ? l->accepted : l->refused, 1);
 	if (e != ERR_NONE)
 		log_io_error(&l->p->log, (struct log_ids){ 0 }, STR("look up a recipient"), e, in->address);
+	return e;
+}
+
+static enum err on_forward(void *self, struct ipc *from UNUSED, const struct lookup_forward_in *in, struct arena *arena,
+			   struct lookup_forward_out *out)
+{
+	struct lookup *l = self;
+	struct resolver r = resolver_of(l);
+	enum err e = resolve_forward(&r, in->reverse_path, arena, &out->reverse_path);
+	if (e != ERR_NONE)
+		log_io_error(&l->p->log, (struct log_ids){ 0 }, STR("rewrite a reverse-path"), e, in->reverse_path);
 	return e;
 }
 
@@ -190,12 +274,12 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	world_random(p->w, &key, sizeof key);
 	l->file_aliases = table_make(p->mem, key, 1000000);
 	register_metrics(l);
-	for (size_t i = 0; i < p->conf.domains_n; i++)
-		if (p->conf.domains[i].aliases.n)
-			TRY(read_aliases(l, &p->conf.domains[i]));
+	l->relay_recipients = table_make(p->mem, key, 10000000);
+	TRY(read_files(l));
 	l->dir = arena_strf(&l->arena, "%.*s/accounts", STR_ARG(p->conf.state));
 	TRY(arena_err(&l->arena));
 	TRY(directory_open(p->w, l->dir, &l->directory));
+	TRY(secret_load(p, l->dir, &l->arena, &l->srs));
 	jail_out->may = WORLD_MAY_FILES | WORLD_MAY_DATABASE;
 	jail_out->dirs = &l->dir;
 	jail_out->dir_count = 1;
@@ -207,11 +291,12 @@ static YIELDS void stop(struct proc *p UNUSED, void *self) /* yields: indirect *
 	struct lookup *l = self;
 	directory_close(l->directory);
 	table_free(&l->file_aliases);
+	table_free(&l->relay_recipients);
 	arena_close(&l->arena);
 }
 
 static const struct ipc_handlers handlers = {
-	.lookup_rcpt = on_rcpt, .directory_change = on_change, .directory_list = on_list
+	.lookup_rcpt = on_rcpt, .lookup_forward = on_forward, .directory_change = on_change, .directory_list = on_list
 };
 
 const struct proc_ops lookup_ops = {

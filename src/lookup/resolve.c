@@ -19,7 +19,8 @@ struct expansion {
 	struct lookup_rcpt_out *out;
 	struct step *todo; /* every address ever seen, so that each is expanded once */
 	size_t todo_n;
-	bool too_many, remote;
+	bool too_many;
+	bool returned; /* a bounce to a reverse-path that we rewrote */
 };
 
 static struct str lower(struct arena *a, struct str s)
@@ -69,7 +70,7 @@ struct str resolve_mailbox(struct arena *arena, struct str local, struct str dom
 static void push(struct expansion *x, struct str address, bool catch_all)
 {
 	for (size_t i = 0; i < x->todo_n; i++)
-		if (str_eq(x->todo[i].address, address))
+		if (str_eq_nocase(x->todo[i].address, address))
 			return;
 	if (x->todo_n == RESOLVE_STEPS_MAX) {
 		x->too_many = true;
@@ -83,7 +84,7 @@ static void push_targets(struct expansion *x, struct str targets, bool catch_all
 	while (targets.n > 0 && !x->too_many) {
 		struct str one = str_trim(str_split(targets, ',', &targets));
 		if (one.n > 0)
-			push(x, lower(x->arena, one), catch_all);
+			push(x, one, catch_all);
 	}
 }
 
@@ -91,8 +92,8 @@ static void add_target(struct expansion *x, enum target_kind kind, struct str ad
 {
 	struct lookup_rcpt_out *out = x->out;
 	for (size_t i = 0; i < out->targets_n; i++)
-		if (str_eq(kind == TARGET_KIND_MAILBOX ? out->targets[i].mailbox : out->targets[i].address,
-			   kind == TARGET_KIND_MAILBOX ? mailbox : address))
+		if (kind == TARGET_KIND_MAILBOX ? str_eq(out->targets[i].mailbox, mailbox) :
+						  str_eq_nocase(out->targets[i].address, address))
 			return;
 	if (out->targets_n == RESOLVE_TARGETS_MAX) {
 		x->too_many = true;
@@ -150,12 +151,14 @@ static size_t detail_at(struct str local, struct str separators)
 
 static enum err expand(struct expansion *x, struct step s)
 {
-	size_t at = str_rfind(s.address, '@');
-	struct str local = str_sub(s.address, 0, at), domain = str_sub(s.address, at + 1, s.address.n);
+	struct str address = lower(x->arena, s.address);
+	size_t at = str_rfind(address, '@');
+	struct str local = str_sub(address, 0, at), domain = str_sub(address, at + 1, address.n);
 	bool ours, hit = false;
+	TRY(arena_err(x->arena));
 	TRY(resolve_domain_is_ours(x->r, domain, &ours));
-	if (!ours) {
-		x->remote = true;
+	if (!ours) { /* RFC 5321 §2.4: the case of its local part is for others to judge */
+		add_target(x, TARGET_KIND_REMOTE, s.address, STR(""));
 		return ERR_NONE;
 	}
 	const struct conf_domain *cd = conf_domain_find(x->r->conf, domain);
@@ -167,7 +170,7 @@ static enum err expand(struct expansion *x, struct step s)
 		TRY(try_domain(x, domain, cd, &hit));
 	/* RFC 5321 §4.5.1: mail to postmaster is accepted in any case. */
 	if (!hit && str_eq(local, STR("postmaster")))
-		add_target(x, TARGET_KIND_MAILBOX, s.address, resolve_mailbox(x->arena, local, domain));
+		add_target(x, TARGET_KIND_MAILBOX, address, resolve_mailbox(x->arena, local, domain));
 	return ERR_NONE;
 }
 
@@ -185,28 +188,87 @@ static void verdict(struct lookup_rcpt_out *out, enum verdict v, uint16_t code, 
 
 static bool may_relay(const struct resolver *r, const struct ip *client)
 {
+	if (client->family == IP_UNIX)
+		return true;
 	for (size_t i = 0; i < r->conf->relay_from_n; i++)
 		if (ip_in(client, &r->conf->relay_from[i]))
 			return true;
 	return false;
 }
 
-static void elsewhere(const struct resolver *r, const struct lookup_rcpt_in *in, struct str address, struct arena *arena,
-		      struct lookup_rcpt_out *out)
+static void accept_remote(struct expansion *x, struct str address, const char *rule)
 {
-	if (!may_relay(r, &in->client)) { /* P5 */
-		verdict(out, VERDICT_REFUSE, 550, "5.7.1", "This server takes mail for its own domains only", "not a local domain");
-		return;
-	}
-	if (!r->conf->hold_all) {
-		verdict(out, VERDICT_REFUSE, 550, "5.1.2", "This version delivers to local domains only", "relaying is not available");
-		return;
-	}
-	out->targets = ARENA_ARRAY(arena, struct target, 1);
-	if (!out->targets)
-		return;
-	out->targets[out->targets_n++] = (struct target){ TARGET_KIND_REMOTE, arena_str(arena, address), STR("") };
-	verdict(out, VERDICT_ACCEPT, 250, "2.1.5", "", "relay_from");
+	add_target(x, TARGET_KIND_REMOTE, address, STR(""));
+	verdict(x->out, VERDICT_ACCEPT, 250, "2.1.5", "", rule);
+}
+
+static const struct conf_relay_domain *relay_domain_find(const struct conf *c, struct str name)
+{
+	for (size_t i = 0; i < c->relay_domains_n; i++)
+		if (str_eq(c->relay_domains[i].name, name))
+			return &c->relay_domains[i];
+	return NULL;
+}
+
+/* The list of a relay domain has the address, be it without its detail; or it is postmaster's. */
+static bool relay_recipient_exists(const struct resolver *r, struct arena *a, struct str address)
+{
+	struct str all = lower(a, address);
+	size_t at = str_rfind(all, '@');
+	struct str local = str_sub(all, 0, at), domain = str_sub(all, at, all.n);
+	struct str base = arena_strf(a, "%.*s%.*s", (int)detail_at(local, STR("+")), all.p, STR_ARG(domain));
+	if (str_eq(local, STR("postmaster"))) /* RFC 5321 §4.5.1 */
+		return true;
+	return r->relay_recipients && all.p &&
+	       (table_get(r->relay_recipients, all) || (base.p && table_get(r->relay_recipients, base)));
+}
+
+/*
+ * Whoever stands behind us might take such a local part for a way to yet another domain, and us for
+ * someone it trusts (H28): only known recipients and clients of ours may have one.
+ */
+static bool names_a_route(struct str local)
+{
+	return str_find(local, '%') < local.n || str_find(local, '!') < local.n || str_find(local, '@') < local.n;
+}
+
+static void to_relay_domain(struct expansion *x, const struct conf_relay_domain *d, struct str address, bool trusted)
+{
+	struct str local = str_sub(address, 0, str_rfind(address, '@'));
+	if (d->recipients.n > 0 && !relay_recipient_exists(x->r, x->arena, address))
+		verdict(x->out, VERDICT_REFUSE, 550, "5.1.1", "There is no such recipient in this domain", "relay domain: not listed");
+	else if (d->recipients.n == 0 && !trusted && names_a_route(local))
+		verdict(x->out, VERDICT_REFUSE, 550, "5.7.1", "Routes within addresses are not followed", "relay domain: source route");
+	else
+		accept_remote(x, address, "relay domain");
+}
+
+/* 127.0.0.1, ::1, 0.0.0.0 and :: in brackets: ourselves, by a way around our own rules (H29). */
+static bool is_own_literal(struct str domain)
+{
+	static const struct ip zero;
+	struct ip ip;
+	if (domain.n < 3 || domain.p[0] != '[')
+		return false;
+	struct str inner = str_sub(domain, 1, domain.n - 1);
+	if (str_starts_nocase(inner, STR("IPv6:")))
+		inner = str_sub(inner, 5, inner.n);
+	return ip_parse(inner, &ip) == ERR_NONE && (ip_is_loopback(&ip) || memcmp(ip.b, zero.b, sizeof ip.b) == 0);
+}
+
+/* A domain that is not ours: R2, R3. */
+static void elsewhere(struct expansion *x, const struct lookup_rcpt_in *in, struct str address, struct str domain)
+{
+	const struct conf_relay_domain *d = relay_domain_find(x->r->conf, domain);
+	bool trusted = may_relay(x->r, &in->client);
+	if (d)
+		to_relay_domain(x, d, address, trusted);
+	else if (!trusted) /* P5 */
+		verdict(x->out, VERDICT_REFUSE, 550, "5.7.1", "This server takes mail for its own domains only", "not a local domain");
+	else if (is_own_literal(domain))
+		verdict(x->out, VERDICT_REFUSE, 550, "5.1.2", "This address is of the server itself and names no domain of it", "own literal");
+	else
+		accept_remote(x, address, in->client.family == IP_UNIX ? "our own" : "relay_from");
 }
 
 static void judge(struct expansion *x)
@@ -214,38 +276,88 @@ static void judge(struct expansion *x)
 	struct lookup_rcpt_out *out = x->out;
 	if (x->too_many)
 		verdict(out, VERDICT_REFUSE, 550, "5.4.6", "This address expands to too many others", "alias limit");
-	else if (x->remote)
-		verdict(out, VERDICT_DEFER, 451, "4.3.5", "An alias leads to another server, which is not set up here", "remote alias target");
 	else if (out->targets_n > 0)
-		verdict(out, VERDICT_ACCEPT, 250, "2.1.5", "", x->todo_n > 1 ? "alias" : "account");
+		verdict(out, VERDICT_ACCEPT, 250, "2.1.5", "", x->returned ? "rewritten reverse-path" : x->todo_n > 1 ? "alias" : "account");
 	else if (x->todo_n > 1)
 		verdict(out, VERDICT_REFUSE, 550, "5.4.6", "This address is an alias that leads nowhere", "alias loop or dead alias");
 	else
 		verdict(out, VERDICT_REFUSE, 550, "5.1.1", "There is no such mailbox here", "unknown user");
 }
 
+/* The address with its domain in lower case, as configuration and directory have it. */
+static struct str with_domain(const struct resolver *r, struct arena *arena, struct str address)
+{
+	size_t at = str_rfind(address, '@');
+	struct str domain = lower(arena, str_sub(address, at + 1, address.n));
+	if (at == address.n) /* RFC 5321 §4.5.1: <Postmaster> without a domain */
+		domain = r->conf->domains_n ? r->conf->domains[0].name : r->conf->hostname;
+	return arena_strf(arena, "%.*s@%.*s", STR_ARG(str_sub(address, 0, at)), STR_ARG(domain));
+}
+
+/*
+ * R1: what stands behind a rewritten reverse-path; twice when mail came through us twice. With
+ * anything but SRS_OK and SRS_NONE the verdict is given.
+ */
+static enum err unwrap(struct expansion *x, struct str *address)
+{
+	enum srs_verdict v = SRS_OK;
+	for (unsigned i = 0; x->r->srs && v == SRS_OK && i < 3; i++) {
+		char room[700];
+		struct buf b = buf_fixed(room, sizeof room);
+		TRY(srs_reverse(x->r->srs, *address, x->r->now_ms, &b, &v));
+		if (v == SRS_OK) {
+			*address = arena_str(x->arena, buf_str(&b));
+			x->returned = true;
+		}
+	}
+	if (v == SRS_BAD_HASH)
+		verdict(x->out, VERDICT_REFUSE, 550, "5.1.1", "This forwarding address was not made by this server", "rewritten reverse-path: bad hash");
+	else if (v == SRS_EXPIRED)
+		verdict(x->out, VERDICT_REFUSE, 550, "5.1.1", "This forwarding address has expired", "rewritten reverse-path: expired");
+	x->out->cacheable = !x->returned && v != SRS_EXPIRED; /* it depends on the day */
+	return arena_err(x->arena);
+}
+
 enum err resolve_rcpt(const struct resolver *r, const struct lookup_rcpt_in *in, struct arena *arena,
 		      struct lookup_rcpt_out *out)
 {
-	struct str address = lower(arena, in->address);
-	if (str_find(address, '@') == address.n) /* RFC 5321 §4.5.1: <Postmaster> without a domain */
-		address = arena_strf(arena, "%.*s@%.*s", STR_ARG(address),
-				     STR_ARG(r->conf->domains_n ? r->conf->domains[0].name : r->conf->hostname));
-	TRY(arena_err(arena));
-	bool ours;
-	out->cacheable = true;
-	TRY(resolve_domain_is_ours(r, str_sub(address, str_rfind(address, '@') + 1, address.n), &ours));
-	if (!ours) {
-		elsewhere(r, in, address, arena, out);
-		return arena_err(arena);
-	}
 	struct expansion x = { .r = r, .arena = arena, .out = out };
+	struct str address = with_domain(r, arena, in->address);
+	bool ours;
 	x.todo = ARENA_ARRAY(arena, struct step, RESOLVE_STEPS_MAX);
 	out->targets = ARENA_ARRAY(arena, struct target, RESOLVE_TARGETS_MAX);
 	TRY(arena_err(arena));
+	TRY(unwrap(&x, &address));
+	if (out->code != 0)
+		return ERR_NONE;
+	struct str domain = str_sub(address, str_rfind(address, '@') + 1, address.n);
+	TRY(resolve_domain_is_ours(r, domain, &ours));
+	if (!ours && (!x.returned || is_own_literal(domain))) {
+		elsewhere(&x, in, address, domain);
+		return arena_err(arena);
+	}
 	push(&x, address, false);
 	for (size_t i = 0; i < x.todo_n && !x.too_many; i++)
 		TRY(expand(&x, x.todo[i]));
 	judge(&x);
 	return arena_err(arena);
+}
+
+enum err resolve_forward(const struct resolver *r, struct str path, struct arena *arena, struct str *path_out)
+{
+	char room[SRS_ADDRESS_MAX];
+	struct buf b = buf_fixed(room, sizeof room);
+	struct str domain = lower(arena, str_sub(path, str_rfind(path, '@') + 1, path.n));
+	bool ours = false;
+	*path_out = arena_str(arena, path);
+	TRY(arena_err(arena));
+	TRY(resolve_domain_is_ours(r, domain, &ours));
+	if (ours || !r->srs)
+		return ERR_NONE;
+	enum err e = srs_forward(r->srs, path, r->now_ms, &b);
+	if (e == ERR_LIMIT || e == ERR_SYNTAX)
+		return ERR_NONE;
+	if (b.n > 0)
+		*path_out = arena_str(arena, buf_str(&b));
+	return e == ERR_NONE ? arena_err(arena) : e;
 }

@@ -3,9 +3,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/hash.h"
 #include "base/test.h"
 #include "lookup/lookup.h"
 #include "lookup/resolve.h"
+
+#define NOW (INT64_C(20780) * 86400000)
+#define DAY INT64_C(86400000)
 
 struct fixture {
 	struct world *w;
@@ -13,8 +17,11 @@ struct fixture {
 	struct directory *d;
 	struct conf conf;
 	struct conf_domain domains[2];
+	struct conf_relay_domain relay_domains[2];
 	struct ip relay[1];
 	struct arena arena;
+	struct table listed; /* recipients of listed.net */
+	struct srs srs;
 };
 
 static void add(struct fixture *f, enum directory_kind kind, const char *name, const char *targets)
@@ -37,7 +44,13 @@ static int set_up(void **state)
 	f->domains[0] = (struct conf_domain){ .name = STR("a.org"), .subaddress = STR("+") };
 	f->domains[1] = (struct conf_domain){ .name = STR("b.org"), .catch_all = STR("all@a.org"), .subaddress = STR("") };
 	assert_int_equal(ip_parse_prefix(STR("10.0.0.0/8"), &f->relay[0]), ERR_NONE);
-	f->conf = (struct conf){ .hostname = STR("mx.a.org"), .domains = f->domains, .domains_n = 2, .relay_from = f->relay, .relay_from_n = 1 };
+	f->relay_domains[0] = (struct conf_relay_domain){ .name = STR("listed.net"), .recipients = STR("/a/file") };
+	f->relay_domains[1] = (struct conf_relay_domain){ .name = STR("any.net") };
+	f->listed = table_make(world_mem(f->w), (struct sip_key){ 1, 2 }, 10);
+	assert_int_equal(table_put(&f->listed, STR("r@listed.net"), f), ERR_NONE);
+	assert_int_equal(table_put(&f->listed, STR("a%b@listed.net"), f), ERR_NONE);
+	f->srs = (struct srs){ .secrets = { STR("0123456789abcdef") }, .secrets_n = 1, .domain = STR("a.org") };
+	f->conf = (struct conf){ .hostname = STR("mx.a.org"), .domains = f->domains, .domains_n = 2, .relay_from = f->relay, .relay_from_n = 1, .relay_domains = f->relay_domains, .relay_domains_n = 2 };
 	add(f, DIRECTORY_KIND_ACCOUNT, "u@a.org", "");
 	add(f, DIRECTORY_KIND_ACCOUNT, "All@A.org", "");
 	add(f, DIRECTORY_KIND_ACCOUNT, "v@b.org", "");
@@ -48,6 +61,8 @@ static int set_up(void **state)
 	add(f, DIRECTORY_KIND_ALIAS, "loop1@a.org", "loop2@a.org");
 	add(f, DIRECTORY_KIND_ALIAS, "loop2@a.org", "loop1@a.org");
 	add(f, DIRECTORY_KIND_ALIAS, "@c.org", "w@c.org");
+	add(f, DIRECTORY_KIND_ALIAS, "away@a.org", "Some.One@Elsewhere.org");
+	add(f, DIRECTORY_KIND_ALIAS, "both@a.org", "u@a.org, x@elsewhere.org, X@elsewhere.org, away@a.org");
 	*state = f;
 	return 0;
 }
@@ -56,6 +71,7 @@ static int tear_down(void **state)
 {
 	struct fixture *f = *state;
 	char line[128];
+	table_free(&f->listed);
 	directory_close(f->d);
 	arena_close(&f->arena);
 	world_linux_free(f->w);
@@ -65,7 +81,26 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* Address, client, reply code or 0, then mailboxes in order. */
+static struct resolver resolver_of(struct fixture *f)
+{
+	return (struct resolver){ .conf = &f->conf, .directory = f->d, .relay_recipients = &f->listed, .srs = &f->srs, .now_ms = NOW };
+}
+
+static struct lookup_rcpt_out ask(struct fixture *f, struct str address, const char *client, int64_t now_ms)
+{
+	struct resolver r = resolver_of(f);
+	struct lookup_rcpt_in in = { .address = address };
+	struct lookup_rcpt_out out = { 0 };
+	r.now_ms = now_ms;
+	if (strcmp(client, "unix") == 0)
+		in.client.family = IP_UNIX;
+	else
+		assert_int_equal(ip_parse(str_z(client), &in.client), ERR_NONE);
+	assert_int_equal(resolve_rcpt(&r, &in, &f->arena, &out), ERR_NONE);
+	return out;
+}
+
+/* Address, client, reply code or 0, then mailboxes in order; what is sent on has > before it. */
 static const struct {
 	const char *address, *client;
 	unsigned code;
@@ -91,47 +126,181 @@ static const struct {
 	{ "elsewhere.org!x@a.org", "192.0.2.1", 550, "" },
 	{ "\"x@elsewhere.org\"@a.org", "192.0.2.1", 550, "" },
 	{ "x@[127.0.0.1]", "192.0.2.1", 550, "" },
-	{ "x@elsewhere.org", "10.1.2.3", 550, "" }, /* no relay in this version */
+	{ "postmaster", "10.1.2.3", 0, "a.org/postmaster" },
+	{ "\"u@elsewhere.org\"@a.org", "10.1.2.3", 550, "" },
+	{ "u%elsewhere.org@a.org", "10.1.2.3", 550, "" },
+	{ "elsewhere.org!u@a.org", "10.1.2.3", 550, "" },
+	{ "x@a.org.elsewhere.org", "192.0.2.1", 550, "" },
+	{ "x@sub.a.org", "192.0.2.1", 550, "" },
+	{ "x@[192.0.2.9]", "192.0.2.1", 550, "" },
+	{ "x@[IPv6:::1]", "192.0.2.1", 550, "" },
+	{ "x@[t:a@a.org]", "192.0.2.1", 550, "" },
+	{ "u@a.org@elsewhere.org", "192.0.2.1", 550, "" },
+	{ "x@elsewhere.org", "::ffff:11.0.0.1", 550, "" },
+	{ "x@elsewhere.org", "127.0.0.1", 550, "" }, /* being near is no permission */
+	{ "x@elsewhere.org", "11.0.0.1", 550, "" },
+	{ "@elsewhere.org", "192.0.2.1", 550, "" },
+	/* R3: clients of ours, but not back to ourselves by a literal (H29) */
+	{ "Some.One@Elsewhere.ORG", "10.1.2.3", 0, ">Some.One@elsewhere.org" },
+	{ "Some.One@elsewhere.org", "unix", 0, ">Some.One@elsewhere.org" },
+	{ "x@[127.0.0.1]", "unix", 550, "" },
+	{ "x@[192.0.2.9]", "10.1.2.3", 0, ">x@[192.0.2.9]" },
+	{ "x@[127.0.0.1]", "10.1.2.3", 550, "" },
+	{ "x@[127.9.9.9]", "10.1.2.3", 550, "" },
+	{ "x@[0.0.0.0]", "10.1.2.3", 550, "" },
+	{ "x@[IPv6:::1]", "10.1.2.3", 550, "" },
+	{ "x@[IPv6:::]", "10.1.2.3", 550, "" },
+	{ "x@[IPv6:::ffff:127.0.0.1]", "10.1.2.3", 550, "" },
+	/* R2: relay domains, for everyone; recipients that are known not to exist for nobody */
+	{ "R@listed.net", "192.0.2.1", 0, ">R@listed.net" },
+	{ "r+x@listed.net", "192.0.2.1", 0, ">r+x@listed.net" },
+	{ "Postmaster@listed.net", "192.0.2.1", 0, ">Postmaster@listed.net" },
+	{ "q@listed.net", "192.0.2.1", 550, "" },
+	{ "q@listed.net", "10.1.2.3", 550, "" },
+	{ "+r@listed.net", "192.0.2.1", 550, "" },
+	{ "r%elsewhere.org@listed.net", "192.0.2.1", 550, "" },
+	{ "a%b@listed.net", "192.0.2.1", 0, ">a%b@listed.net" },
+	{ "q@any.net", "192.0.2.1", 0, ">q@any.net" },
+	{ "q@sub.any.net", "192.0.2.1", 550, "" },
+	{ "q%elsewhere.org@any.net", "192.0.2.1", 550, "" },
+	{ "elsewhere.org!q@any.net", "192.0.2.1", 550, "" },
+	{ "\"q@elsewhere.org\"@any.net", "192.0.2.1", 550, "" },
+	{ "q%elsewhere.org@any.net", "10.1.2.3", 0, ">q%elsewhere.org@any.net" },
+	/* aliases that lead away, for everyone: the operator wants it so */
+	{ "away@a.org", "192.0.2.1", 0, ">Some.One@elsewhere.org" },
+	{ "both@a.org", "192.0.2.1", 0, "a.org/u >x@elsewhere.org >Some.One@elsewhere.org" },
 	/* data, never a path or a command (H26, H27) */
 	{ "../../etc/passwd@a.org", "192.0.2.1", 550, "" },
 	{ "|cmd@a.org", "192.0.2.1", 550, "" },
 	{ "-f@a.org", "192.0.2.1", 550, "" },
 };
 
+static void targets_are(const struct lookup_rcpt_out *out, const char *address, unsigned code, const char *wanted)
+{
+	char got[512];
+	struct buf b = buf_fixed(got, sizeof got);
+	for (size_t k = 0; k < out->targets_n; k++) {
+		const struct target *t = &out->targets[k];
+		if (k)
+			buf_add_char(&b, ' ');
+		if (t->kind == TARGET_KIND_REMOTE)
+			buf_add_char(&b, '>');
+		buf_add(&b, t->kind == TARGET_KIND_REMOTE ? t->address : t->mailbox);
+	}
+	bool right = code ? out->verdict == VERDICT_REFUSE && out->code == code && out->text.n > 0 : out->verdict == VERDICT_ACCEPT;
+	if (!right || !str_eq(buf_str(&b), str_z(wanted)))
+		fail_msg("%s: %u %.*s, to %.*s", address, out->code, STR_ARG(out->text), STR_ARG(buf_str(&b)));
+}
+
 static void finds_destinations(void **state)
 {
 	struct fixture *f = *state;
-	struct resolver r = { &f->conf, f->d, NULL };
 	for (size_t i = 0; i < COUNT(cases); i++) {
-		struct lookup_rcpt_in in = { .address = str_z(cases[i].address) };
-		struct lookup_rcpt_out out = { 0 };
-		char got[256];
-		struct buf b = buf_fixed(got, sizeof got);
-		assert_int_equal(ip_parse(str_z(cases[i].client), &in.client), ERR_NONE);
-		assert_int_equal(resolve_rcpt(&r, &in, &f->arena, &out), ERR_NONE);
-		for (size_t k = 0; k < out.targets_n; k++) {
-			if (k)
-				buf_add_char(&b, ' ');
-			buf_add(&b, out.targets[k].mailbox);
-		}
-		bool right = cases[i].code ? out.verdict == VERDICT_REFUSE && out.code == cases[i].code && out.text.n > 0 :
-			out.verdict == VERDICT_ACCEPT;
-		if (!right || !str_eq(buf_str(&b), str_z(cases[i].mailboxes)))
-			fail_msg("%s: %u %.*s, to %.*s", cases[i].address, out.code, STR_ARG(out.text), STR_ARG(buf_str(&b)));
+		struct lookup_rcpt_out out = ask(f, str_z(cases[i].address), cases[i].client, NOW);
+		targets_are(&out, cases[i].address, cases[i].code, cases[i].mailboxes);
+		assert_true(out.cacheable);
 	}
 }
 
-static void held_mail_may_go_anywhere(void **state)
+/* The reasons, where several lead to the same code. */
+static void says_why(void **state)
+{
+	static const struct {
+		const char *address, *client, *enhanced;
+	} table[] = {
+		{ "x@elsewhere.org", "192.0.2.1", "5.7.1" }, { "x@[127.0.0.1]", "192.0.2.1", "5.7.1" },
+		{ "x@[127.0.0.1]", "10.1.2.3", "5.1.2" },    { "q@listed.net", "192.0.2.1", "5.1.1" },
+		{ "q%b@any.net", "192.0.2.1", "5.7.1" },     { "loop1@a.org", "192.0.2.1", "5.4.6" },
+	};
+	for (size_t i = 0; i < COUNT(table); i++)
+		assert_str(ask(*state, str_z(table[i].address), table[i].client, NOW).enhanced, str_z(table[i].enhanced));
+}
+
+static struct str rewritten(struct fixture *f, const char *address)
+{
+	struct buf b = buf_fixed(arena_alloc(&f->arena, 300), 300);
+	assert_int_equal(srs_forward(&f->srs, str_z(address), NOW, &b), ERR_NONE);
+	return buf_str(&b);
+}
+
+/* R1: what we signed leads back, from everywhere; nothing else does. */
+static void takes_bounces_of_forwarded_mail(void **state)
+{
+	static const struct {
+		const char *original;
+		unsigned code;
+		const char *to;
+	} table[] = {
+		{ "Carol@elsewhere.org", 0, ">Carol@elsewhere.org" },
+		{ "SRS0=HH=JM=x.org=ann@other.org", 0, ">SRS0=HH=JM=x.org=ann@other.org" },
+		{ "U@b.org", 0, "a.org/all" }, /* it was of a domain that is ours now */
+		{ "w@c.org", 0, "c.org/w" },
+		{ "x@[127.0.0.1]", 550, "" }, /* no way to ourselves (H29) */
+		{ "q%z@any.net", 0, ">q%z@any.net" },
+	};
+	struct fixture *f = *state;
+	for (size_t i = 0; i < COUNT(table); i++) {
+		struct str made = rewritten(f, table[i].original);
+		struct lookup_rcpt_out out = ask(f, made, "192.0.2.1", NOW + 20 * DAY);
+		targets_are(&out, table[i].original, table[i].code, table[i].to);
+		assert_false(out.cacheable);
+		out = ask(f, made, "192.0.2.1", NOW + 30 * DAY);
+		bool first = str_find_str(made, STR("SRS0=")) <= 1; /* the other kind bears no day of ours */
+		targets_are(&out, table[i].original, first ? 550 : 0, first ? "" : table[i].to);
+		assert_false(out.cacheable);
+		char *bad = arena_alloc(&f->arena, made.n);
+		memcpy(bad, made.p, made.n);
+		size_t at = str_find_str(made, STR("SRS")) + 6;
+		bad[at] = bad[at] == 'A' ? 'B' : 'A';
+		out = ask(f, str_of(bad, made.n), "192.0.2.1", NOW);
+		targets_are(&out, "forged", 550, "");
+		assert_str(out.enhanced, STR("5.1.1"));
+	}
+}
+
+static void rewrites_what_is_sent_on(void **state)
 {
 	struct fixture *f = *state;
-	f->conf.hold_all = true;
-	struct resolver r = { &f->conf, f->d, NULL };
-	struct lookup_rcpt_in in = { .address = STR("x@elsewhere.org") };
-	struct lookup_rcpt_out out = { 0 };
-	assert_int_equal(ip_parse(STR("10.9.9.9"), &in.client), ERR_NONE);
-	assert_int_equal(resolve_rcpt(&r, &in, &f->arena, &out), ERR_NONE);
-	assert_int_equal(out.verdict, VERDICT_ACCEPT);
-	assert_int_equal(out.targets[0].kind, TARGET_KIND_REMOTE);
+	struct resolver r = resolver_of(f);
+	static const char *const kept[] = { "", "u@a.org", "U@B.org", "w@c.org" };
+	struct str got;
+	for (size_t i = 0; i < COUNT(kept); i++) {
+		assert_int_equal(resolve_forward(&r, str_z(kept[i]), &f->arena, &got), ERR_NONE);
+		assert_str(got, str_z(kept[i]));
+	}
+	assert_int_equal(resolve_forward(&r, STR("carol@elsewhere.org"), &f->arena, &got), ERR_NONE);
+	assert_str(got, rewritten(f, "carol@elsewhere.org"));
+	struct lookup_rcpt_out out = ask(f, got, "192.0.2.1", NOW);
+	targets_are(&out, "carol", 0, ">carol@elsewhere.org");
+	char longest[260];
+	memset(longest, 'a', sizeof longest);
+	memcpy(longest + 230, "@elsewhere.org", 14);
+	assert_int_equal(resolve_forward(&r, str_of(longest, 244), &f->arena, &got), ERR_NONE);
+	assert_str(got, str_of(longest, 244));
+}
+
+/* Mail that came through us twice: SRS1 at us, behind it SRS0 at us. */
+static void unwraps_twice(void **state)
+{
+	struct fixture *f = *state;
+	struct str first = rewritten(f, "carol@elsewhere.org"), local = str_sub(first, 5, str_find(first, '@'));
+	struct str theirs = arena_strf(&f->arena, "SRS1=XX=a.org==%.*s@other.org", STR_ARG(local));
+	char z[300];
+	snprintf(z, sizeof z, "%.*s", STR_ARG(theirs));
+	struct lookup_rcpt_out out = ask(f, rewritten(f, z), "192.0.2.1", NOW);
+	targets_are(&out, z, 0, ">carol@elsewhere.org");
+}
+
+static void has_a_domain_of_its_own_for_them(void **state)
+{
+	struct fixture *f = *state;
+	f->srs.domain = STR("bounce.a.org"); /* not a domain that is configured */
+	struct lookup_rcpt_out out = ask(f, rewritten(f, "carol@elsewhere.org"), "192.0.2.1", NOW);
+	targets_are(&out, "own domain for it", 0, ">carol@elsewhere.org");
+	out = ask(f, STR("x@bounce.a.org"), "192.0.2.1", NOW);
+	targets_are(&out, "x@bounce.a.org", 550, "");
+	out = ask(f, STR("SRS0=AAAAAAAA=JM=elsewhere.org=carol@a.org"), "192.0.2.1", NOW);
+	targets_are(&out, "not the domain for it", 550, "");
 }
 
 static void mailbox_paths_are_plain(void **state)
@@ -160,7 +329,9 @@ static const struct {
 	{ DIRECTORY_KIND_DOMAIN, "no_domain!", "", "is not a domain name" },
 	{ DIRECTORY_KIND_ALIAS, "x@a.org", "", "at least one target" },
 	{ DIRECTORY_KIND_ALIAS, "x@a.org", "|/bin/sh", "is not an address" },
-	{ DIRECTORY_KIND_ALIAS, "x@a.org", "u@nowhere.org", "not a domain of this server" },
+	{ DIRECTORY_KIND_ALIAS, "x@nowhere.org", "u@a.org", "not a domain of this server" },
+	{ DIRECTORY_KIND_ALIAS, "x@a.org", "@a.org", "is not an address" },
+	{ DIRECTORY_KIND_ACCOUNT, "@a.org", "", "is not an address" },
 };
 
 static void refuses_bad_changes(void **state)
@@ -199,7 +370,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(finds_destinations, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(held_mail_may_go_anywhere, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(says_why, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(takes_bounces_of_forwarded_mail, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(rewrites_what_is_sent_on, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(unwraps_twice, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(has_a_domain_of_its_own_for_them, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(mailbox_paths_are_plain, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(refuses_bad_changes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(lists_in_pages, set_up, tear_down),

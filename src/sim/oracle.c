@@ -82,6 +82,20 @@ static bool resolve_exact(const struct run *r, struct arena *a, struct str addre
 	return alias || is_account(r, address);
 }
 
+/* A line "domain NAME" is in the configuration; `domain` begins with @. */
+static bool is_ours(const struct run *r, struct str domain)
+{
+	const struct statement *st = block(r, "config");
+	struct str rest = st ? st->text : STR("");
+	while (rest.n > 0 && domain.n > 1) {
+		struct str name, line = str_trim(str_split(rest, '\n', &rest));
+		if (str_eq(str_split(line, ' ', &name), STR("domain")) &&
+		    str_eq_nocase(str_split(name, ' ', &name), str_sub(domain, 1, domain.n)))
+			return true;
+	}
+	return domain.n < 2; /* postmaster alone */
+}
+
 /* Depth is bounded by DEPTH_MAX. */
 static void resolve(const struct run *r, struct arena *a, struct str address, struct boxes *b, unsigned depth)
 {
@@ -96,6 +110,10 @@ static void resolve(const struct run *r, struct arena *a, struct str address, st
 	}
 	if (resolve_exact(r, a, domain, b, depth))
 		return;
+	if (!is_ours(r, domain)) {
+		add_box(b, address);
+		return;
+	}
 	if (catch_all(r).n > 0)
 		resolve_exact(r, a, catch_all(r), b, depth + 1);
 	else if (str_eq_nocase(str_sub(address, 0, at), STR("postmaster")))

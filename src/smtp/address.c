@@ -148,8 +148,7 @@ static struct str normalized(struct str s, struct arena *arena)
 #endif
 }
 
-/* The content of a local part, quoted only if it must be. */
-static void add_local(struct buf *b, struct str content)
+void smtp_local_add(struct buf *b, struct str content)
 {
 	if (is_dot_string(content)) {
 		buf_add(b, content);
@@ -162,6 +161,30 @@ static void add_local(struct buf *b, struct str content)
 		buf_add_char(b, content.p[i]);
 	}
 	buf_add_char(b, '"');
+}
+
+enum err smtp_local_content(struct str local, struct buf *b)
+{
+	struct scan c = { .s = local };
+	struct str content;
+	if (local.n > 0 && local.p[0] == '"') {
+		content = scan_quoted(&c, b);
+	} else {
+		content = scan_dot_string(&c);
+		buf_add(b, content);
+	}
+	return c.fault != PATH_OK || c.s.n > 0 ? ERR_SYNTAX : buf_err(b);
+}
+
+/*
+ * Reverse-paths that a forwarder rewrote (message/srs.h) are recipients of bounces, and often longer
+ * than 64. RFC 5321 §4.5.3.1: the limits are what MUST be accepted, more may be.
+ */
+static bool is_rewritten(struct str content)
+{
+	return (str_starts_nocase(content, STR("SRS0")) ||
+		str_starts_nocase(content, STR("SRS1"))) &&
+	       content.n > 4 && strchr("=+-", content.p[4] ? content.p[4] : '!');
 }
 
 /* ---- domains ------------------------------------------------------------------------------ */
@@ -369,7 +392,7 @@ static void scan_mailbox(struct scan *c, enum path_kind kind, struct arena *aren
 	if (c->fault != PATH_OK)
 		return;
 	struct buf b = buf_fixed(arena_alloc(arena, room), room);
-	add_local(&b, content);
+	smtp_local_add(&b, content);
 	local_n = b.n;
 	if (scan_take(c, '@')) {
 		buf_add_char(&b, '@');
@@ -378,7 +401,8 @@ static void scan_mailbox(struct scan *c, enum path_kind kind, struct arena *aren
 		scan_fail(c,
 			  PATH_SYNTAX); /* RFC 5321 §4.1.1.3: "postmaster" is the one exception */
 	}
-	if (c->fault == PATH_OK && kind == PATH_FORWARD && local_octets > ADDRESS_LOCAL_MAX)
+	if (c->fault == PATH_OK && kind == PATH_FORWARD && local_octets > ADDRESS_LOCAL_MAX &&
+	    !is_rewritten(content))
 		scan_fail(c, PATH_LOCAL_TOO_LONG);
 	if (c->fault == PATH_OK &&
 	    (start.n - c->s.n > ADDRESS_PATH_MAX - 2 || b.n > ADDRESS_PATH_MAX + 64))

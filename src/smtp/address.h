@@ -21,7 +21,7 @@
 enum path_kind {
 	PATH_REVERSE, /* may be null; its local part is bounded by the path only: VERP needs more
 			 than 64 */
-	PATH_FORWARD  /* may be "postmaster" without a domain */
+	PATH_FORWARD  /* may be "postmaster" without a domain; its local part above 64 only by SRS */
 };
 enum path_fault {
 	PATH_OK,
@@ -51,6 +51,11 @@ enum path_fault path_parse(struct str s, enum path_kind kind, struct arena *aren
 /* A mailbox without brackets, with a domain. ERR_SYNTAX, ERR_NO_MEMORY, ERR_LIMIT (the arena). */
 enum err smtp_address_canonical(struct str text, struct arena *arena, struct str *canonical_out)
 	MUST_CHECK;
+
+/* Appends a local part with this content, quoted only if it must be. */
+void smtp_local_add(struct buf *b, struct str content);
+/* The other way round: appends a local part's content. ERR_SYNTAX, ERR_LIMIT (of b). */
+enum err smtp_local_content(struct str local, struct buf *b) MUST_CHECK;
 
 /* ASCII: labels of letters, digits and inner hyphens, 1 to 63 octets; the last is not a number. */
 bool smtp_domain_is_valid(struct str domain);

@@ -199,7 +199,8 @@ static struct group *group_new(struct delivery *d, uint32_t dest, size_t most)
 	*g = (struct group){ .d = d, .dest = dest };
 	g->numbers = ARENA_ARRAY(&d->arena, uint16_t, most);
 	g->states = ARENA_ARRAY(&d->arena, struct spool_state, most);
-	return g->numbers && g->states ? g : NULL;
+	g->news = ARENA_ARRAY(&d->arena, struct news, most);
+	return g->numbers && g->states && g->news ? g : NULL;
 }
 
 /* Where a recipient goes; learned once. DEST_UNKNOWN: no memory. */
@@ -237,23 +238,26 @@ static struct group *group_for(struct delivery *d, struct group **groups, size_t
 	return g;
 }
 
-/* Their place was closed all the time that was left. */
-static void give_up(struct group *g, uint16_t number, uint32_t dest)
+/* Its place is closed: all the time that was left, or so long that its sender is to hear of it. */
+static void keep_waiting(struct group *g, uint16_t number, uint32_t dest, bool expired)
 {
 	struct str why = dest_get(&g->d->q->sites, dest)->site->why;
-	struct str text = arena_strf(&g->d->arena, "given up, the place could not be reached in time%s%.*s", why.n ? ": " : "",
-				     STR_ARG(why));
-	settle_failed(g, number, STR("queue"), STR("4.4.7"), text.n ? text : STR("given up"));
+	struct found f = { .by = STR("queue"), .enhanced = STR("4.4.7"),
+			   .text = why.n ? arena_str(&g->d->arena, why) : STR("the place takes no more at present") };
+	if (expired)
+		settle_failed(g, number, &f);
+	else
+		settle_late(g, number, &f);
 }
 
 /*
- * Due recipients, by destination. Those of places that are full or closed stay due and wait there, unless
- * their time is over: those go to `late`.
+ * Due recipients, by destination. Those of places that are full or closed stay due and wait there; of
+ * those whose time is over, or whose senders are to hear that it takes long, `late` takes care.
  */
 static size_t make_groups(struct delivery *d, struct message *m, struct group **groups, struct group *late)
 {
 	int64_t now_ms = world_wall_ms(d->q->p->w);
-	bool expired = now_ms >= queue_expiry_ms(d->q, m);
+	bool expired = now_ms >= queue_expiry_ms(d->q, m), is_late = queue_is_late(d->q, m, now_ms);
 	size_t n = 0, due = 0;
 	unreserve(d);
 	for (uint16_t i = 0; i < m->rcpts_n; i++)
@@ -267,8 +271,8 @@ static size_t make_groups(struct delivery *d, struct message *m, struct group **
 			g->numbers[g->n++] = i;
 		else if (dest == DEST_UNKNOWN)
 			m->rcpts[i].next_ms = now_ms + AWAY_MS;
-		else if (expired && n < GROUPS_MAX)
-			give_up(late, i, dest);
+		else if ((expired || (is_late && !m->rcpts[i].told)) && n < GROUPS_MAX)
+			keep_waiting(late, i, dest, expired);
 	}
 	return n;
 }
@@ -310,6 +314,8 @@ static YIELDS void attempt(struct delivery *d, struct message *m)
 		put_off(d->q, m, AWAY_MS);
 		return;
 	}
+	if (d->env.reverse_path.n == 0)
+		m->flags |= MESSAGE_REPORT;
 	m->sender = (uint8_t)crc32c(0, d->env.reverse_path.p, d->env.reverse_path.n);
 	size_t n = make_groups(d, m, groups, late);
 	if (n > 0)

@@ -64,14 +64,14 @@ static const struct outcome *outcome_for(const struct local_deliver_out *out, ui
 
 static void settle(struct group *g, uint16_t number, const struct outcome *o)
 {
-	if (!o)
-		settle_deferred(g, number, STR("local"), STR("4.3.0"), STR("no outcome was reported"));
-	else if (o->verdict == VERDICT_ACCEPT)
-		settle_delivered(g, number, RCPT_STATE_DELIVERED, STR("local"), o->enhanced, o->text);
-	else if (o->verdict == VERDICT_DEFER)
-		settle_deferred(g, number, STR("local"), o->enhanced, o->text);
+	struct found f = { .by = STR("local"), .enhanced = o ? o->enhanced : STR("4.3.0"),
+			   .text = o ? o->text : STR("no outcome was reported") };
+	if (o && o->verdict == VERDICT_ACCEPT)
+		settle_delivered(g, number, RCPT_STATE_DELIVERED, &f);
+	else if (o && o->verdict == VERDICT_REFUSE)
+		settle_failed(g, number, &f);
 	else
-		settle_failed(g, number, STR("local"), o->enhanced, o->text);
+		settle_deferred(g, number, &f);
 }
 
 static YIELDS void deliver_some(struct group *g, const uint16_t *numbers, struct local_rcpt *rcpts, size_t n, size_t bytes)

@@ -72,20 +72,51 @@ static const struct relay_outcome *outcome_for(const struct relay_deliver_out *o
 
 static void settle(struct group *g, uint16_t number, const struct relay_outcome *o)
 {
-	if (!o) {
-		settle_deferred(g, number, STR("relay"), STR("4.3.0"), STR("no outcome was reported"));
-		return;
-	}
-	struct str text = o->code ? arena_strf(&g->d->arena, "%u %.*s", o->code, STR_ARG(o->text)) : o->text;
-	struct str by = o->by.n ? o->by : STR("relay");
-	if (o->uncertain)
-		delivery_message(g->d)->flags |= MESSAGE_REPEATED;
-	if (o->verdict == VERDICT_ACCEPT)
-		settle_delivered(g, number, RCPT_STATE_RELAYED, by, o->enhanced, text);
-	else if (o->verdict == VERDICT_DEFER)
-		settle_deferred(g, number, by, o->enhanced, text);
+	struct found f = { .by = STR("relay"), .enhanced = STR("4.3.0"), .text = STR("no outcome was reported") };
+	if (o)
+		f = (struct found){ .by = o->by.n ? o->by : STR("relay"), .enhanced = o->enhanced, .text = o->text,
+				    .code = o->code, .next_reports = o->dsn };
+	if (o && o->verdict == VERDICT_ACCEPT)
+		settle_delivered(g, number, RCPT_STATE_RELAYED, &f);
+	else if (o && o->verdict == VERDICT_REFUSE)
+		settle_failed(g, number, &f);
 	else
-		settle_failed(g, number, by, o->enhanced, text);
+		settle_deferred(g, number, &f);
+}
+
+/*
+ * Reached by an alias of ours: the next server must not take us for a forger of the sender's domain
+ * (message/srs.h). Mail that a client sends to that address itself goes as it is.
+ */
+static bool is_forwarded(const struct group *g, uint16_t number)
+{
+	const struct envelope_rcpt *r = &g->d->env.recipients[number];
+	return !str_eq_nocase(r->forward_path, r->target.address);
+}
+
+/* Those that are forwarded stand behind the others: they have another reverse-path. Returns where they begin. */
+static size_t part(struct group *g)
+{
+	size_t direct = 0;
+	for (size_t i = 0; i < g->n; i++)
+		if (!is_forwarded(g, g->numbers[i])) {
+			uint16_t number = g->numbers[i];
+			memmove(&g->numbers[direct + 1], &g->numbers[direct], (i - direct) * sizeof number);
+			g->numbers[direct++] = number;
+		}
+	return direct;
+}
+
+static YIELDS enum err rewrite(struct group *g, struct str *reverse_path)
+{
+	struct ipc *lookup = proc_peer(g->d->q->p, ROLE_LOOKUP, 0);
+	struct lookup_forward_in in = { .reverse_path = *reverse_path };
+	struct lookup_forward_out out = { 0 };
+	if (reverse_path->n == 0)
+		return ERR_NONE;
+	TRY(lookup ? call_lookup_forward(lookup, &in, &g->d->arena, &out) : ERR_CLOSED);
+	*reverse_path = out.reverse_path;
+	return ERR_NONE;
 }
 
 static YIELDS void deliver_some(struct group *g, size_t first, struct relay_rcpt *rcpts, size_t n, size_t bytes,
@@ -101,7 +132,9 @@ static YIELDS void deliver_some(struct group *g, size_t first, struct relay_rcpt
 		.body_bytes = d->body_bytes, .in_file = d->in_file,
 	};
 	int64_t before = co_set_deadline(world_mono_ns(d->q->p->w) + RELAY_MS * 1000000);
-	enum err e = call_relay(g, &in, bytes, &out);
+	enum err e = is_forwarded(g, g->numbers[first]) ? rewrite(g, &in.reverse_path) : ERR_NONE;
+	if (e == ERR_NONE)
+		e = call_relay(g, &in, bytes, &out);
 	co_set_deadline(before);
 	if (e != ERR_NONE) {
 		settle_unknown(g, g->numbers + first, n, "relay", e);
@@ -120,13 +153,13 @@ void deliver_to_relay(struct group *g)
 	struct queue *q = d->q;
 	struct relay_rcpt *rcpts = ARENA_ARRAY(&d->arena, struct relay_rcpt, g->n);
 	struct site_news news = { .reach = RELAY_REACH_UNKNOWN };
-	size_t first = 0, bytes = 0;
+	size_t first = 0, bytes = 0, forwarded = part(g);
 	if (!rcpts)
 		settle_unknown(g, g->numbers, g->n, "queue", ERR_NO_MEMORY);
 	for (size_t i = 0; rcpts && i < g->n; i++) {
 		const struct envelope_rcpt *r = &d->env.recipients[g->numbers[i]];
 		size_t more = r->target.address.n + r->orcpt.n + 16;
-		if (i > first && bytes + more > GROUP_BYTES) {
+		if (i > first && (bytes + more > GROUP_BYTES || i == forwarded)) {
 			deliver_some(g, first, rcpts + first, i - first, bytes, &news);
 			first = i;
 			bytes = 0;

@@ -11,6 +11,7 @@
 #ifndef QUEUE_DELIVERY_H
 #define QUEUE_DELIVERY_H
 
+#include "dsn/dsn.h"
 #include "queue/queue_internal.h"
 
 #define DELIVERY_ARENA_MAX ((size_t)24 << 20)
@@ -37,6 +38,22 @@ struct delivery {
 	struct site *reserved_site;
 };
 
+/* What was found of a recipient at one attempt; strings in an arena of the delivery, or constant. */
+struct found {
+	struct str by;	     /* "local", "queue", or the remote host and address */
+	struct str enhanced, text;
+	uint16_t code;	     /* of a remote reply; 0: the words are ours */
+	bool next_reports;   /* the next host announced DSN: it tells the sender what becomes of it */
+};
+
+/* Beside each state: what its sender is to hear. */
+struct news {
+	enum dsn_action action;
+	bool tell;
+	bool failed; /* to be bounced: the state is only true once somebody is told, or need not be */
+	struct found found;
+};
+
 struct group {
 	struct delivery *d;
 	uint32_t dest;
@@ -45,6 +62,7 @@ struct group {
 	size_t n;
 	/* what became of them */
 	struct spool_state *states;
+	struct news *news; /* of the same number */
 	size_t states_n;
 };
 
@@ -60,15 +78,25 @@ YIELDS void deliver_to_relay(struct group *g);
 
 /* ---- settle.c: outcomes -------------------------------------------------------------------------- */
 
-/* by: who said so, in an arena of the delivery. */
-void settle_delivered(struct group *g, uint16_t number, enum rcpt_state state, struct str by, struct str enhanced, struct str text);
-void settle_deferred(struct group *g, uint16_t number, struct str by, struct str enhanced, struct str text);
-void settle_failed(struct group *g, uint16_t number, struct str by, struct str enhanced, struct str text);
+/* state: delivered or relayed */
+void settle_delivered(struct group *g, uint16_t number, enum rcpt_state state, const struct found *f);
+void settle_deferred(struct group *g, uint16_t number, const struct found *f);
+void settle_failed(struct group *g, uint16_t number, const struct found *f);
+/* Still waits for its place, and its sender is to hear so. */
+void settle_late(struct group *g, uint16_t number, const struct found *f);
 /* Waits for the operator. */
 void settle_held(struct group *g, uint16_t number, struct str enhanced, struct str text);
 /* No answer: what was done we do not know. Uncounted, and tried again soon. */
 void settle_unknown(struct group *g, const uint16_t *numbers, size_t n, const char *who, enum err e);
-/* All states of the group are written down; the message stays busy. */
+/* Senders are told (P2), then all states of the group are written down; the message stays busy. */
 YIELDS void settle_group(struct group *g);
+
+/* ---- bounce.c ------------------------------------------------------------------------------------ */
+
+/*
+ * Composes what is to be told and takes it over into the queue. ERR_NONE: states whose news are `failed`
+ * may become bounced or discarded, as bounce_outcome() says. Others: the failure must wait.
+ */
+YIELDS enum err bounce_tell(struct group *g) MUST_CHECK;
 
 #endif

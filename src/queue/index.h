@@ -20,7 +20,8 @@ enum message_flag {
 	MESSAGE_ENDING = 4,    /* all recipients are final; its end is being written */
 	MESSAGE_REPEATED = 8,  /* an attempt may have succeeded without our knowing */
 	MESSAGE_END_FAILED = 16, /* its end could not be written: again */
-	MESSAGE_COMING = 32    /* reserved, not yet durable: nobody sees it */
+	MESSAGE_COMING = 32,   /* reserved, not yet durable: nobody sees it */
+	MESSAGE_REPORT = 64    /* its reverse-path is known to be null */
 };
 
 struct rcpt {

@@ -33,7 +33,9 @@ static void register_metrics(struct queue *q)
 	k->delivered = metrics_counter(m, "godwit_queue_delivered_total", STR_NONE, "Recipients delivered.");
 	k->relayed = metrics_counter(m, "godwit_queue_relayed_total", STR_NONE, "Recipients taken over by another server.");
 	k->deferred = metrics_counter(m, "godwit_queue_deferred_total", STR_NONE, "Attempts put off.");
-	k->failed = metrics_counter(m, "godwit_queue_held_total", STR_NONE, "Recipients put on hold.");
+	k->failed = metrics_counter(m, "godwit_queue_failed_total", STR_NONE, "Recipients that failed for good.");
+	k->held_back = metrics_counter(m, "godwit_queue_held_total", STR_NONE, "Recipients put on hold.");
+	k->reports = metrics_counter(m, "godwit_queue_reports_total", STR_NONE, "Delivery status notifications composed.");
 	k->messages = metrics_gauge(m, "godwit_queue_messages", STR_NONE, "Messages in the queue.");
 	k->recipients = metrics_gauge(m, "godwit_queue_recipients", STR_NONE, "Recipients in the queue.");
 	k->held = metrics_gauge(m, "godwit_queue_held", STR_NONE, "Recipients on hold.");

@@ -14,7 +14,7 @@
 
 struct queue_metrics {
 	struct counter *accepted, *refused, *accepted_bytes;
-	struct counter *delivered, *relayed, *deferred, *failed;
+	struct counter *delivered, *relayed, *deferred, *failed, *held_back, *reports;
 	struct counter *commits, *records, *commit_failures, *written, *copied, *damaged;
 	struct gauge *messages, *recipients, *held, *flying, *log_bytes, *live_bytes, *segments, *free_bytes, *recovery_ms;
 	struct gauge *memory;
@@ -58,6 +58,7 @@ struct queue {
 	bool replay_wanted, replaying;
 	int64_t replayed_ns, control_gone_ns;
 	int64_t away_told_ns;
+	unsigned ids; /* message ids made here */
 	struct id_list list;
 	struct queue_metrics m;
 };
@@ -75,6 +76,9 @@ enum err queue_on_part(void *self, struct ipc *from, const struct queue_part_in 
 		       struct queue_part_out *out) MUST_CHECK;
 YIELDS enum err queue_on_file(void *self, struct ipc *from, const struct queue_file_in *in, struct arena *arena,
 			      struct queue_file_out *out) MUST_CHECK;
+/* A message of our own making (a DSN): the same, with the body whole in `in`. Its recipients are resolved. */
+YIELDS enum err queue_take_own(struct queue *q, const struct queue_submit_in *in, struct arena *arena) MUST_CHECK;
+uint64_t queue_new_id(struct queue *q);
 void queue_on_abort(void *self, struct ipc *from, const struct queue_abort_in *in);
 /* A peer has died: what it had sent is dropped. */
 void queue_drop_uploads(struct queue *q, uint8_t role, uint16_t index);
@@ -91,6 +95,8 @@ bool queue_may_keep(const struct queue *q, size_t bytes);
 /* When to try again after so many attempts. */
 int64_t queue_retry_ms(struct queue *q, unsigned attempts);
 int64_t queue_expiry_ms(const struct queue *q, const struct message *m);
+/* Whether it has waited so long that its sender is to hear of it. */
+bool queue_is_late(const struct queue *q, const struct message *m, int64_t now_ms);
 /* Once a second: space, metrics, ends that could not be written, the history's claim on old segments. */
 void queue_keeper(void *arg);
 void queue_look_at_space(struct queue *q);

@@ -50,7 +50,19 @@ int64_t queue_retry_ms(struct queue *q, unsigned attempts)
 
 int64_t queue_expiry_ms(const struct queue *q, const struct message *m)
 {
-	return m->expires_ms ? m->expires_ms : m->arrived_ms + (int64_t)q->p->conf.times.expire;
+	const struct conf_times *t = &q->p->conf.times;
+	return m->expires_ms ? m->expires_ms : m->arrived_ms + (int64_t)(m->flags & MESSAGE_REPORT ? t->bounce_expire : t->expire);
+}
+
+static int64_t late_ms(const struct queue *q, const struct message *m)
+{
+	uint64_t notice = q->p->conf.times.delay_notice;
+	return notice ? m->arrived_ms + (int64_t)notice : INT64_MAX;
+}
+
+bool queue_is_late(const struct queue *q, const struct message *m, int64_t now_ms)
+{
+	return now_ms >= late_ms(q, m);
 }
 
 /* Whether somebody is there who could deliver to this recipient, and its place takes more now. */
@@ -71,7 +83,10 @@ static bool is_open(struct queue *q, const struct rcpt *r, int64_t now_ms, struc
 /* When a message that waits for a place is looked at anyway. */
 static int64_t look_again_ms(struct queue *q, const struct message *m, int64_t now_ms)
 {
-	int64_t at = queue_expiry_ms(q, m);
+	int64_t at = queue_expiry_ms(q, m), late = late_ms(q, m);
+	for (size_t i = 0; i < m->rcpts_n; i++)
+		if (m->rcpts[i].state == RCPT_STATE_QUEUED && !m->rcpts[i].told && late < at)
+			at = late;
 	return at > now_ms ? at : now_ms + AWAY_RETRY_MS;
 }
 
@@ -79,12 +94,12 @@ static int64_t look_again_ms(struct queue *q, const struct message *m, int64_t n
 static void take_due(struct queue *q, struct message *m, int64_t now_ms)
 {
 	struct site *closed = NULL;
-	bool expired = now_ms >= queue_expiry_ms(q, m);
+	bool expired = now_ms >= queue_expiry_ms(q, m), late = queue_is_late(q, m, now_ms);
 	for (size_t i = 0; i < m->rcpts_n; i++) {
 		const struct rcpt *r = &m->rcpts[i];
 		if (r->state != RCPT_STATE_QUEUED || r->next_ms > now_ms)
 			continue;
-		if (expired || is_open(q, r, now_ms, &closed)) {
+		if (expired || (late && !r->told) || is_open(q, r, now_ms, &closed)) {
 			deliver_queued(q, m);
 			return;
 		}

@@ -9,64 +9,104 @@
 
 #define AWAY_TOLD_NS (10 * 1000000000LL)
 
-static struct spool_state *new_state(struct group *g, uint16_t number, struct str by, struct str enhanced, struct str text)
+static const struct envelope_rcpt *rcpt_of(const struct group *g, uint16_t number)
+{
+	static const struct envelope_rcpt unknown = { .target = { .address = { "unknown", 7 } } };
+	return number < g->d->env.recipients_n ? &g->d->env.recipients[number] : &unknown;
+}
+
+/* A remote's words with their code; ours as they are. */
+static struct str words(struct group *g, const struct found *f)
+{
+	return f->code ? arena_strf(&g->d->arena, "%u %.*s", f->code, STR_ARG(f->text)) : f->text;
+}
+
+static struct spool_state *new_state(struct group *g, uint16_t number, enum rcpt_state state, const struct found *f)
 {
 	const struct message *m = delivery_message(g->d);
+	g->news[g->states_n] = (struct news){ .found = *f };
 	struct spool_state *st = &g->states[g->states_n++];
-	*st = (struct spool_state){ .number = number, .attempts = m->rcpts[number].attempts + 1u,
+	*st = (struct spool_state){ .number = number, .state = state, .attempts = m->rcpts[number].attempts + 1u,
 				    .at_ms = world_wall_ms(g->d->q->p->w), .told = m->rcpts[number].told,
-				    .address = number < g->d->env.recipients_n ?
-					g->d->env.recipients[number].target.address : STR("unknown"),
-				    .by = by, .enhanced = enhanced, .text = text };
+				    .address = rcpt_of(g, number)->target.address,
+				    .by = f->by, .enhanced = f->enhanced, .text = words(g, f) };
 	return st;
 }
 
-void settle_delivered(struct group *g, uint16_t number, enum rcpt_state state, struct str by, struct str enhanced, struct str text)
+/* The news of the last state. */
+static struct news *tell(struct group *g, uint16_t number, enum dsn_action action)
+{
+	struct news *n = &g->news[g->states_n - 1];
+	n->action = action;
+	n->tell = dsn_wanted(rcpt_of(g, number)->notify, action, g->d->env.reverse_path);
+	return n;
+}
+
+void settle_delivered(struct group *g, uint16_t number, enum rcpt_state state, const struct found *f)
 {
 	struct queue *q = g->d->q;
-	struct spool_state *st = new_state(g, number, by, enhanced, text);
-	st->state = state;
+	struct spool_state *st = new_state(g, number, state, f);
 	if (state == RCPT_STATE_RELAYED) {
 		counter_add(q->m.relayed, 1);
-		log_message_relayed(&q->p->log, message_ids(g->d->id), st->address, by, text);
+		log_message_relayed(&q->p->log, message_ids(g->d->id), st->address, f->by, st->text);
+		if (!f->next_reports)
+			tell(g, number, DSN_RELAYED);
 	} else {
 		counter_add(q->m.delivered, 1);
-		log_message_delivered(&q->p->log, message_ids(g->d->id), st->address, text);
+		log_message_delivered(&q->p->log, message_ids(g->d->id), st->address, st->text);
+		tell(g, number, DSN_DELIVERED);
 	}
 }
 
 void settle_held(struct group *g, uint16_t number, struct str enhanced, struct str text)
 {
 	struct queue *q = g->d->q;
-	struct spool_state *st = new_state(g, number, STR("queue"), enhanced, text);
-	st->state = RCPT_STATE_HELD;
-	counter_add(q->m.failed, 1);
+	struct found f = { .by = STR("queue"), .enhanced = enhanced, .text = text };
+	struct spool_state *st = new_state(g, number, RCPT_STATE_HELD, &f);
+	counter_add(q->m.held_back, 1);
 	log_message_held(&q->p->log, message_ids(g->d->id), st->address, enhanced, text);
 }
 
-void settle_failed(struct group *g, uint16_t number, struct str by, struct str enhanced, struct str text)
+void settle_failed(struct group *g, uint16_t number, const struct found *f)
 {
-	settle_held(g, number, enhanced, text);
-	g->states[g->states_n - 1].by = by;
+	(void)new_state(g, number, RCPT_STATE_BOUNCED, f);
+	tell(g, number, DSN_FAILED)->failed = true;
 }
 
-void settle_deferred(struct group *g, uint16_t number, struct str by, struct str enhanced, struct str text)
+/* Once, when mail has waited for so long. */
+static void tell_if_late(struct group *g, struct spool_state *st, int64_t now_ms)
+{
+	struct queue *q = g->d->q;
+	if (st->told || !queue_is_late(q, delivery_message(g->d), now_ms))
+		return;
+	st->told = true;
+	tell(g, st->number, DSN_DELAYED);
+}
+
+void settle_deferred(struct group *g, uint16_t number, const struct found *f)
 {
 	struct queue *q = g->d->q;
 	const struct message *m = delivery_message(g->d);
 	int64_t now_ms = world_wall_ms(q->p->w);
-	if (now_ms >= queue_expiry_ms(q, m)) {
-		struct str why = arena_strf(&g->d->arena, "given up after %u attempts: %.*s", m->rcpts[number].attempts + 1u,
-					    STR_ARG(str_sub(text, 0, 300)));
-		settle_failed(g, number, by, enhanced, why.n ? why : STR("given up"));
+	if (now_ms >= queue_expiry_ms(q, m)) { /* RFC 3463 §3.5: X.4.7 delivery time expired; the reason stays */
+		settle_failed(g, number, f);
 		return;
 	}
-	struct spool_state *st = new_state(g, number, by, enhanced, text);
+	struct spool_state *st = new_state(g, number, RCPT_STATE_QUEUED, f);
 	int64_t wait_ms = queue_retry_ms(q, st->attempts);
-	st->state = RCPT_STATE_QUEUED;
 	st->next_ms = now_ms + wait_ms;
 	counter_add(q->m.deferred, 1);
-	log_message_deferred(&q->p->log, message_ids(g->d->id), st->address, enhanced, text, wait_ms);
+	log_message_deferred(&q->p->log, message_ids(g->d->id), st->address, f->enhanced, st->text, wait_ms);
+	tell_if_late(g, st, now_ms);
+}
+
+void settle_late(struct group *g, uint16_t number, const struct found *f)
+{
+	const struct message *m = delivery_message(g->d);
+	struct spool_state *st = new_state(g, number, RCPT_STATE_QUEUED, f);
+	st->attempts = m->rcpts[number].attempts;
+	st->next_ms = m->rcpts[number].next_ms;
+	tell_if_late(g, st, world_wall_ms(g->d->q->p->w));
 }
 
 static void tell_away(struct queue *q, const char *who, enum err e)
@@ -90,6 +130,47 @@ void settle_unknown(struct group *g, const uint16_t *numbers, size_t n, const ch
 		tell_away(q, who, e);
 }
 
+/* ---- a group ends ---------------------------------------------------------------------------------------- */
+
+/* Nobody could be told: as though it had only failed for the moment. */
+static void not_yet(struct group *g, size_t i)
+{
+	struct queue *q = g->d->q;
+	struct spool_state *st = &g->states[i];
+	st->state = RCPT_STATE_QUEUED;
+	st->next_ms = world_wall_ms(q->p->w) + queue_retry_ms(q, 1);
+	log_message_deferred(&q->p->log, message_ids(g->d->id), st->address, st->enhanced,
+			     STR("it failed for good, but its sender cannot be told now"), queue_retry_ms(q, 1));
+}
+
+/* P2: bounced with a DSN, or discarded by a rule that is named. */
+static void has_failed(struct group *g, size_t i)
+{
+	struct queue *q = g->d->q;
+	struct spool_state *st = &g->states[i];
+	if (!g->news[i].tell) {
+		st->state = RCPT_STATE_DISCARDED;
+		st->text = arena_strf(&g->d->arena, "%s: %.*s",
+				      g->d->env.reverse_path.n ? "not returned, NOTIFY=NEVER" : "not returned, the report itself failed",
+				      STR_ARG(str_sub(st->text, 0, 300)));
+	}
+	counter_add(q->m.failed, 1);
+	log_message_bounced(&q->p->log, message_ids(g->d->id), st->address, st->enhanced, st->text);
+}
+
+static void conclude(struct group *g, enum err told)
+{
+	for (size_t i = 0; i < g->states_n; i++) {
+		struct news *n = &g->news[i];
+		if (n->failed && told != ERR_NONE)
+			not_yet(g, i);
+		else if (n->failed)
+			has_failed(g, i);
+		else if (n->action == DSN_DELAYED && n->tell && told != ERR_NONE)
+			g->states[i].told = false; /* another time */
+	}
+}
+
 static enum verdict verdict_of(enum rcpt_state state)
 {
 	if (state == RCPT_STATE_DELIVERED || state == RCPT_STATE_RELAYED)
@@ -100,6 +181,7 @@ static enum verdict verdict_of(enum rcpt_state state)
 void settle_group(struct group *g)
 {
 	struct queue *q = g->d->q;
+	conclude(g, bounce_tell(g));
 	struct message *m = delivery_message(g->d);
 	for (size_t i = 0; i < g->states_n; i++) {
 		const struct spool_state *st = &g->states[i];

@@ -8,6 +8,7 @@
  */
 #include "queue/queue_internal.h"
 
+#include "base/clockfmt.h"
 #include "base/events.h"
 
 #define UPLOAD_BYTES_PEER ((size_t)64 << 20)
@@ -228,6 +229,20 @@ static YIELDS enum err take(struct queue *q, const struct queue_submit_in *in, s
 	queue_history_message(q, env, bytes, ref.segment);
 	begin(q, m, in, body, 2, arena);
 	return ERR_NONE;
+}
+
+enum err queue_take_own(struct queue *q, const struct queue_submit_in *in, struct arena *arena)
+{
+	if (q->stopping)
+		return ERR_CLOSED;
+	return take(q, in, NULL, arena);
+}
+
+#define OWN_WORKER 126u /* of message ids: neither an smtpd's nor control's */
+
+uint64_t queue_new_id(struct queue *q)
+{
+	return msg_id_make(world_wall_ms(q->p->w), OWN_WORKER, q->ids++);
 }
 
 enum err queue_on_submit(void *self, struct ipc *from, const struct queue_submit_in *in, struct arena *arena,

@@ -283,6 +283,8 @@ static void take_event(const struct world_event *ev)
 	}
 	struct source *s = ev->data;
 	s->ready |= ev->ready;
+	if (s->notify)
+		co_wake_all(s->notify);
 	if (s->reader && (ev->ready & WORLD_IN))
 		wake(s->reader, ERR_NONE);
 	if (s->writer && (ev->ready & WORLD_OUT))
@@ -609,6 +611,18 @@ void source_close(struct source *s)
 	ASSERT(!s->reader && !s->writer);
 	world_close(s->loop->w, s->fd); /* which unwatches it, too */
 	s->fd = -1;
+}
+
+enum err source_watch_level(struct source *s, struct loop *l, int fd, unsigned what, struct co_queue *notify)
+{
+	*s = (struct source){ .loop = l, .fd = fd, .notify = notify };
+	return world_watch_level(l->w, fd, what, s);
+}
+
+void source_forget(struct source *s)
+{
+	world_unwatch(s->loop->w, s->fd);
+	*s = (struct source){ .fd = -1 };
 }
 
 void source_block(struct source *s, unsigned what)

@@ -19,9 +19,11 @@ enum conf_kind {
 	CONF_LISTEN,	/* listeners: address words of the open listen block */
 	CONF_LOG_FORMAT, CONF_LOG_LEVEL, /* uint8_t */
 	CONF_TLS,	/* enum tls_mode */
+	CONF_SERVERS,	/* list of ip with ports, 53 unless given; one or more words */
+	CONF_STUB,	/* one more element of conf.resolver.stubs */
 	CONF_CHOICE,	/* nothing is stored: the word must be the default */
 };
-enum conf_block { CONF_TOP, CONF_IN_LISTEN, CONF_IN_DOMAIN, CONF_IN_LIMITS, CONF_IN_TIMEOUTS, CONF_IN_USERS, CONF_BLOCKS };
+enum conf_block { CONF_TOP, CONF_IN_LISTEN, CONF_IN_DOMAIN, CONF_IN_LIMITS, CONF_IN_TIMEOUTS, CONF_IN_RESOLVER, CONF_IN_USERS, CONF_BLOCKS };
 
 struct conf_directive {
 	enum conf_block block;

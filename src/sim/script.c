@@ -2,11 +2,13 @@
 /* The statements of a scenario: see docs/scenarios.md. */
 #include "sim/script.h"
 
+#include "resolver/backend.h"
+
 #define ASSERT_NS (INT64_C(30) * 1000000000)
 #define ASSERT_STEP_NS (INT64_C(100) * 1000000)
 #define CALL_ARENA_MAX ((size_t)8 << 20)
 
-static const char *const processes[] = { "machine", "master", "smtpd", "queue", "local", "lookup", "control" };
+static const char *const processes[] = { "machine", "master", "smtpd", "queue", "local", "lookup", "resolver", "control" };
 
 static const char *process_of(const struct statement *st, size_t i)
 {
@@ -47,6 +49,27 @@ void script_accounts(struct run *r)
 				add(r, it, accounts ? DIRECTORY_KIND_ACCOUNT : DIRECTORY_KIND_ALIAS, buf_str(&targets));
 		}
 	}
+}
+
+/* ---- the DNS ------------------------------------------------------------------------------------- */
+
+void script_dns(struct run *r, const struct statement *st)
+{
+	struct buf zone = buf_grow(r->mem, (size_t)1 << 20);
+	for (const struct statement *it = st->inside; it; it = it->next) {
+		if (it->n < 2)
+			wrong(r, it);
+		for (size_t i = 0; i < it->n; i++) {
+			buf_add(&zone, it->words[i]);
+			buf_add_char(&zone, i + 1 < it->n ? '\t' : '\n');
+		}
+	}
+	enum err e = buf_err(&zone);
+	if (e == ERR_NONE)
+		e = sim_file_put(r->mx, STR(BACKEND_FAKE_ZONE), buf_str(&zone));
+	if (e != ERR_NONE)
+		run_fail(r, st, "cannot write the zone: %s", err_name(e));
+	buf_free(&zone);
 }
 
 /* ---- disasters -------------------------------------------------------------------------------------- */
@@ -281,7 +304,8 @@ static bool play_at_once(struct run *r, const struct statement *st)
 		const char *word;
 		void (*play)(struct run *r, const struct statement *st);
 	} table[] = { { "crash", do_crash }, { "fault", do_fault },	     { "disk", do_disk }, { "clock", do_clock },
-		      { "heal", do_partition }, { "partition", do_partition }, { "load", load_start } };
+		      { "heal", do_partition }, { "partition", do_partition }, { "load", load_start },
+		      { "dns", script_dns } };
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
 		if (word_is(st, 0, table[i].word)) {
 			table[i].play(r, st);

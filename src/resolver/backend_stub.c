@@ -13,10 +13,10 @@
 #include "base/events.h"
 #include "co/stream.h"
 
-#define TRIES 4u /* questions sent for one lookup at least; with more servers each gets one */
+#define TRIES 3u /* questions sent for one lookup at least; with more servers each gets one */
 #define UDP_FIRST_NS (2 * 1000000000LL)
-#define UDP_LATER_NS (5 * 1000000000LL)
-#define TCP_NS (8 * 1000000000LL)
+#define UDP_LATER_NS (4 * 1000000000LL)
+#define TCP_NS (4 * 1000000000LL)
 #define STRAYS_MAX 64u /* datagrams that are not ours, until a try is given up */
 #define UDP_ROOM 4096u
 #define DNS_PORT 53u

@@ -376,7 +376,7 @@ static void answered(void *arg, int rcode, void *packet, int n, int sec, char *w
 	}
 	if (sec == SEC_BOGUS)
 		bogus(a, why);
-	else if (!packet || n <= 0)
+	else if (rcode != 0 || !packet || n <= 0) /* with a code, the packet may be a head and nothing more */
 		dns_fail(a->out, rcode == 2 ? STR("the name servers fail or do not answer (SERVFAIL)") :
 					      STR("libunbound could not ask"), 0);
 	else

@@ -13,7 +13,7 @@
 #define STEP_NS (INT64_C(50) * 1000000)
 #define READY_NS (INT64_C(900) * 1000000000)
 #define STOP_NS (INT64_C(120) * 1000000000)
-#define CALL_NS (INT64_C(30) * 1000000000)
+#define CALL_NS (INT64_C(40) * 1000000000)
 #define CALL_ARENA_MAX ((size_t)8 << 20)
 #define PROCESSES_MIN 6u
 
@@ -143,6 +143,12 @@ enum err server_queue_act(struct run *r, enum queue_action action, struct str ma
 	TRY(ASK(r, CALL_QUEUE_ACT, queue_act, &in, &arena, &out));
 	*count_out = out.recipients;
 	return ERR_NONE;
+}
+
+enum err server_dns(struct run *r, struct str name, enum dns_type type, struct arena *arena, struct dns_lookup_out *out)
+{
+	struct dns_lookup_in in = { .name = name, .type = type };
+	return ASK(r, CALL_DNS_LOOKUP, dns_lookup, &in, arena, out);
 }
 
 static YIELDS bool all_ready(struct run *r)

@@ -185,14 +185,18 @@ static void fire_ready(struct backend *b)
 	}
 }
 
+/* Likewise; and a timer of no length that a call sets waits for the next turn. */
 static void fire_timers(struct backend *b)
 {
 	struct heap_node *n;
-	int64_t now_ns = world_mono_ns(b->w); /* fixed: what is set meanwhile waits for the next turn */
-	while ((n = heap_min(&b->timers)) && n->key <= now_ns) {
+	struct list due;
+	list_init(&due);
+	while ((n = heap_min(&b->timers)) && n->key <= world_mono_ns(b->w)) {
 		heap_del(&b->timers, n);
-		fire(CONTAINER_OF(n, struct event, timer), UB_EV_TIMEOUT);
+		list_push_back(&due, &CONTAINER_OF(n, struct event, timer)->due);
 	}
+	for (struct list *it; (it = list_pop_front(&due));)
+		fire(CONTAINER_OF(it, struct event, due), UB_EV_TIMEOUT);
 }
 
 static void set_calls(struct backend *b)

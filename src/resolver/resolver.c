@@ -39,6 +39,7 @@ struct resolver_process {
 	struct backend *backend;
 	struct table questions;
 	struct answers answers;
+	bool closing;
 	struct counter *asked, *joined, *remembered, *refused, *by_status[5];
 	struct histogram *took;
 	struct gauge *under_way;
@@ -167,6 +168,8 @@ static YIELDS enum err on_lookup(void *self, struct ipc *from UNUSED, const stru
 	struct buf b = buf_fixed(room, sizeof room);
 	struct str bytes;
 	uint32_t ttl;
+	if (r->closing)
+		return ERR_CLOSED;
 	counter_add(r->asked, 1);
 	if (!dns_name_is_valid(in->name) || dns_type_number(in->type) == 0) {
 		counter_add(r->refused, 1);
@@ -238,6 +241,7 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 static YIELDS void stop(struct proc *p, void *self)
 {
 	struct resolver_process *r = self;
+	r->closing = true;
 	scope_cancel(&p->work);
 	scope_wait(&p->work); /* questions end, and nobody holds the back end any more */
 	r->ops->close(r->backend);

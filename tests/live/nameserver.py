@@ -64,7 +64,7 @@ class Nsd:
 
     def start(self):
         conf = self.dir / "nsd.conf"
-        text = (f'server:\n  ip-address: 127.0.0.1@{self.port}\n  server-count: 1\n  username: ""\n  chroot: ""\n'
+        text = (f'server:\n  ip-address: 127.0.0.1@{self.port}\n  server-count: 1\n  rrl-ratelimit: 0\n  rrl-whitelist-ratelimit: 0\n  username: ""\n  chroot: ""\n'
                 f'  zonesdir: "{self.dir}"\n  database: ""\n  pidfile: "{self.dir}/pid"\n  logfile: "{self.dir}/log"\n'
                 f'  xfrdfile: "{self.dir}/xfrd"\n  zonelistfile: "{self.dir}/zones"\nremote-control:\n  control-enable: no\n')
         text += "".join(f'zone:\n  name: "{name}"\n  zonefile: "{path}"\n' for name, path in self.zones)

@@ -65,7 +65,8 @@ void scope_stop(struct scope *s);
 bool scope_stopping(const struct scope *s); /* it or a parent is stopping or cancelled */
 struct scope *loop_root(struct loop *l);
 
-enum co_stack { CO_STACK_SMALL, CO_STACK_LARGE }; /* 64 KiB; 256 KiB where foreign code runs */
+/* 64 KiB; 256 KiB where foreign code runs; 1 MiB where it keeps whole DNS records there. Only what is touched is memory. */
+enum co_stack { CO_STACK_SMALL, CO_STACK_LARGE, CO_STACK_HUGE };
 /* Starts fn(arg) soon (not before the caller waits). ERR_NO_MEMORY, ERR_LIMIT. name: a literal. */
 enum err scope_spawn(struct scope *s, const char *name, enum co_stack stack, void (*fn)(void *arg),
 		     void *arg) MUST_CHECK;

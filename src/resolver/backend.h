@@ -35,7 +35,7 @@ struct backend_config {
 
 struct backend_ops {
 	bool caches; /* it remembers answers itself */
-	/* Before the jail: reads the files there are; adds to *jail_out what it will need. Logs why it fails. */
+	/* Before the jail, perhaps as root: reads the files there are; adds to *jail_out what it will need. Logs why it fails. */
 	YIELDS enum err (*open)(const struct backend_config *cfg, struct world_jail *jail_out, struct backend **b_out);
 	/*
 	 * One question with a valid name in lower case. All of *out is set, strings in `arena` or static. An

@@ -197,11 +197,6 @@ static YIELDS enum err on_lookup(void *self, struct ipc *from UNUSED, const stru
 
 /* ---- the process ---------------------------------------------------------------------------------------- */
 
-static void user(const struct conf *c, unsigned *uid_out, unsigned *gid_out)
-{
-	*uid_out = *gid_out = c->users.uid_resolver;
-}
-
 static void register_metrics(struct resolver_process *r)
 {
 	static const struct histogram_shape times = { 9, 1000, { 1, 5, 20, 50, 100, 250, 1000, 5000, 30000 } };
@@ -232,6 +227,7 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	r->questions = table_make(p->mem, key, QUESTIONS_MAX);
 	answers_init(&r->answers, p->mem, key);
 	register_metrics(r);
+	jail_out->uid = jail_out->gid = p->conf.users.uid_resolver; /* it owns nothing: also chroot, by the jail */
 	r->ops = p->conf.resolver.servers_n ? &backend_stub : &backend_recursive;
 	struct backend_config cfg = { .w = p->w, .loop = p->loop, .scope = &p->work, .mem = p->mem,
 				      .arena = &p->arena, .log = &p->log, .conf = &p->conf.resolver };
@@ -256,7 +252,6 @@ const struct proc_ops resolver_ops = {
 	.state_bytes = sizeof(struct resolver_process),
 	.handlers = &handlers,
 	.call_arena_max = CALL_ARENA_MAX,
-	.user = user,
 	.start = start,
 	.stop = stop,
 };

@@ -2,12 +2,18 @@
 """The resolver against real name servers: recursion with validation, and the stub back end."""
 import concurrent.futures
 import json
+import os
 
 import pytest
 from godwit import Server, free_port
 from nameserver import Misbehaving, Nsd, missing_tools
 
 needs_nsd = pytest.mark.skipif(bool(missing_tools()), reason="not installed: " + " ".join(missing_tools()))
+
+# those of the package dns-root-data: that they can be read, and within the stack there is
+ROOT_FILES = "".join(f'{directive} "{path}";' for directive, path in
+                     (("root_hints", "/usr/share/dns/root.hints"), ("trust_anchor", "/usr/share/dns/root.ds"))
+                     if os.path.exists(path))
 
 DATA = """
 @ IN MX 20 mx2
@@ -131,6 +137,23 @@ def test_odd_names_do_not_leave(recursive):
 
 
 @needs_nsd
+def test_settings_that_cannot_be(nsd):
+    """A resolver without its files says which, and the server does not start."""
+    for directive in ("trust_anchor", "root_hints"):
+        with Server(f'resolver {{ {directive} "{nsd.dir}/missing"; }}', start=False) as s:
+            s.start(wait=False)
+            assert s.process.wait(20) == 71
+            assert f'resolver_setting what="{directive}" detail="{nsd.dir}/missing"' in s.log()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its root directory")
+def test_sees_no_files(stub, recursive):
+    for server in (stub, recursive):
+        pid = [p["pid"] for p in server.status() if p["role"] == "resolver"][0]
+        assert all(name.isdigit() for name in os.listdir(f"/proc/{pid}/root"))  # the kernel's fdinfo
+
+
+@needs_nsd
 def test_without_dnssec_nothing_is_secure(nsd):
     with Server(f"resolver {{ dnssec no; {stubs(nsd)} }}", smtpd_processes=1) as s:
         found(s, "mx.good.example", "a", False, ["192.0.2.25"])
@@ -163,7 +186,7 @@ def stub(bad):
 @pytest.fixture(scope="module", autouse=True)
 def slow(stub):
     """What only ends by time-outs, begun before the other tests."""
-    with Server(f"resolver {{ dnssec no; stub . 127.0.0.1:{free_port()}; }}", smtpd_processes=1) as dead:
+    with Server(f"resolver {{ stub . 127.0.0.1:{free_port()}; {ROOT_FILES} }}", smtpd_processes=1) as dead:
         with concurrent.futures.ThreadPoolExecutor(7) as pool:
             questions = [(stub, "silent.example")] * 5 + [(stub, "stalls.example"), (dead, "mx.good.example")]
             yield [pool.submit(lookup, server, name, "a") for server, name in questions]

@@ -19,7 +19,6 @@
 /* Where the simulator's zone is: a line a record, its words with HT between them (docs/scenarios.md). */
 #define BACKEND_FAKE_DIR "/etc/godwit"
 #define BACKEND_FAKE_ZONE "/etc/godwit/zone"
-#define BACKEND_PORTS_MAX WORLD_JAIL_PORTS_MAX
 
 struct backend; /* each has its own */
 

@@ -10,7 +10,6 @@
  */
 #include "resolver/backend.h"
 
-#include "base/events.h"
 #include "co/stream.h"
 
 #define TRIES 3u /* questions sent for one lookup at least; with more servers each gets one */
@@ -19,7 +18,6 @@
 #define TCP_NS (4 * 1000000000LL)
 #define STRAYS_MAX 64u /* datagrams that are not ours, until a try is given up */
 #define UDP_ROOM 4096u
-#define DNS_PORT 53u
 
 struct backend {
 	struct world *w;

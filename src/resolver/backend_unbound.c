@@ -231,7 +231,7 @@ static enum err set_options(struct backend *b)
 		{ "outgoing-num-tcp:", "16" },     { "incoming-num-tcp:", "0" },    { "msg-cache-size:", "4m" },
 		{ "rrset-cache-size:", "8m" },     { "key-cache-size:", "2m" },     { "neg-cache-size:", "1m" },
 		{ "cache-max-ttl:", "86400" },     { "cache-max-negative-ttl:", "900" },
-		{ "unblock-lan-zones:", "yes" },   { "use-syslog:", "no" },
+		{ "use-syslog:", "no" },
 	};
 	for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
 		TRY(set_option(b, options[i][0], options[i][1]));

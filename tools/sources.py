@@ -12,7 +12,8 @@ The kind follows from the file's name:
     foo_fuzz.c     fuzz      fuzz target, real world    (folder left empty)
     foo_simfuzz.c  simfuzz   fuzz target, simulated world
     main.c         main      the program's main()
-    foo_sqlite.c   sqlite    only in the real programs
+    foo_sqlite.c   sqlite    only in the real programs; links SQLite
+    foo_unbound.c  unbound   only in the real programs; links libunbound
     foo_fake.c     fake      only in the simulator
     world_linux.c, linux_*.c in src/world   world_linux
     world_sim.c, sim_*.c in src/world       world_sim
@@ -27,7 +28,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 SUFFIXES = (("_simtest.c", "simtest"), ("_test.c", "test"),
             ("_simfuzz.c", "simfuzz"), ("_fuzz.c", "fuzz"),
-            ("_sqlite.c", "sqlite"), ("_fake.c", "fake"))
+            ("_sqlite.c", "sqlite"), ("_unbound.c", "unbound"), ("_fake.c", "fake"))
 
 
 def kind_of(folder, name):

@@ -92,6 +92,7 @@ YIELDS int cmd_spool(struct cli *c);
 YIELDS int cmd_bench(struct cli *c);
 YIELDS int cmd_test(struct cli *c);
 YIELDS int cmd_explain(struct cli *c);
+YIELDS int cmd_dns(struct cli *c);
 YIELDS int cmd_version(struct cli *c);
 
 #endif

@@ -21,6 +21,7 @@
 
 #define STACK_SMALL_BYTES ((size_t)64 * 1024)
 #define STACK_LARGE_BYTES ((size_t)256 * 1024)
+#define STACK_HUGE_BYTES ((size_t)1024 * 1024)
 #define STACK_POOL_MAX 256u
 #define BUFFER_POOL_MAX 256u
 #define TURN_SWITCHES_MAX 256u /* coroutines run between two looks at the descriptors */
@@ -70,7 +71,7 @@ struct loop {
 	struct list ready, idle;
 	struct heap timers;
 	struct scope root;
-	struct stack_pool stacks[2];
+	struct stack_pool stacks[CO_STACK_HUGE + 1];
 	char *buffers[BUFFER_POOL_MAX];
 	size_t buffer_count;
 	struct co *dead;
@@ -97,6 +98,7 @@ enum err loop_new(struct world *w, struct loop **loop_out)
 	l->timers = heap_make(mem);
 	l->stacks[CO_STACK_SMALL].bytes = STACK_SMALL_BYTES;
 	l->stacks[CO_STACK_LARGE].bytes = STACK_LARGE_BYTES;
+	l->stacks[CO_STACK_HUGE].bytes = STACK_HUGE_BYTES;
 #ifdef GODWIT_ASAN
 	l->may_park = false;
 #else
@@ -111,7 +113,7 @@ enum err loop_new(struct world *w, struct loop **loop_out)
 void loop_free(struct loop *l)
 {
 	ASSERT(l->root.live == 0);
-	for (size_t k = 0; k < 2; k++)
+	for (size_t k = 0; k <= CO_STACK_HUGE; k++)
 		for (size_t i = 0; i < l->stacks[k].n; i++)
 			world_stack_free(l->w, l->stacks[k].free[i], l->stacks[k].bytes);
 	for (size_t i = 0; i < l->buffer_count; i++)
@@ -283,6 +285,8 @@ static void take_event(const struct world_event *ev)
 	}
 	struct source *s = ev->data;
 	s->ready |= ev->ready;
+	if (s->notify)
+		co_wake_all(s->notify);
 	if (s->reader && (ev->ready & WORLD_IN))
 		wake(s->reader, ERR_NONE);
 	if (s->writer && (ev->ready & WORLD_OUT))
@@ -609,6 +613,18 @@ void source_close(struct source *s)
 	ASSERT(!s->reader && !s->writer);
 	world_close(s->loop->w, s->fd); /* which unwatches it, too */
 	s->fd = -1;
+}
+
+enum err source_watch_level(struct source *s, struct loop *l, int fd, unsigned what, struct co_queue *notify)
+{
+	*s = (struct source){ .loop = l, .fd = fd, .notify = notify };
+	return world_watch_level(l->w, fd, what, s);
+}
+
+void source_forget(struct source *s)
+{
+	world_unwatch(s->loop->w, s->fd);
+	*s = (struct source){ .fd = -1 };
 }
 
 void source_block(struct source *s, unsigned what)

@@ -65,7 +65,8 @@ void scope_stop(struct scope *s);
 bool scope_stopping(const struct scope *s); /* it or a parent is stopping or cancelled */
 struct scope *loop_root(struct loop *l);
 
-enum co_stack { CO_STACK_SMALL, CO_STACK_LARGE }; /* 64 KiB; 256 KiB where foreign code runs */
+/* 64 KiB; 256 KiB where foreign code runs; 1 MiB where it keeps whole DNS records there. Only what is touched is memory. */
+enum co_stack { CO_STACK_SMALL, CO_STACK_LARGE, CO_STACK_HUGE };
 /* Starts fn(arg) soon (not before the caller waits). ERR_NO_MEMORY, ERR_LIMIT. name: a literal. */
 enum err scope_spawn(struct scope *s, const char *name, enum co_stack stack, void (*fn)(void *arg),
 		     void *arg) MUST_CHECK;
@@ -105,6 +106,7 @@ struct source {
 	int fd;
 	unsigned ready;		       /* enum world_ready bits seen and not yet used up */
 	struct co *reader, *writer;    /* at most one of each */
+	struct co_queue *notify;       /* level-triggered sources */
 };
 /* Watches fd. The source must stay where it is until source_close(). */
 enum err source_open(struct source *s, struct loop *l, int fd) MUST_CHECK;
@@ -123,6 +125,15 @@ YIELDS enum err source_wait(struct source *s, unsigned what) MUST_CHECK;
  * out and the pages given back.
  */
 YIELDS enum err source_wait_idle(struct source *s) MUST_CHECK;
+
+/*
+ * For a library that brings its own descriptors and expects level-triggered events: as long as one of
+ * `what` is ready, each turn of the loop sets it in s->ready and wakes all in `notify`; whoever is woken
+ * clears s->ready. Again on a watched source: changes `what`. The descriptor is not the source's:
+ * source_forget() before it is closed. Not in the simulation (ERR_DENIED).
+ */
+enum err source_watch_level(struct source *s, struct loop *l, int fd, unsigned what, struct co_queue *notify) MUST_CHECK;
+void source_forget(struct source *s);
 
 /* Ends the waits of the source's reader and writer with ERR_CANCELLED. */
 void source_interrupt(struct source *s);

@@ -401,6 +401,45 @@ static void test_a_writer_waits_for_its_reader(void **state)
 	end_fixture(f);
 }
 
+/* ---- level-triggered sources: for libraries ---- */
+
+/* coroutine */
+static void watches_levels(void *arg)
+{
+	struct fixture *f = arg;
+	struct co_queue notify;
+	struct source s;
+	int fds[2];
+	co_queue_init(&notify);
+	assert_int_equal(world_pair(f->w, fds), ERR_NONE);
+	assert_int_equal(source_watch_level(&s, f->l, fds[0], WORLD_IN, &notify), ERR_NONE);
+	(void)co_set_deadline(world_mono_ns(f->w) + 20 * 1000000LL);
+	assert_int_equal(co_wait(&notify), ERR_TIMEOUT); /* nothing is there yet, and writing is not asked for */
+	(void)co_set_deadline(world_mono_ns(f->w) + 5000 * 1000000LL);
+	struct str text = STR("x");
+	assert_int_equal(world_packet_send(f->w, fds[1], &text, 1, NULL, 0), ERR_NONE);
+	for (int i = 0; i < 3; i++) { /* as long as nobody reads it */
+		assert_int_equal(co_wait(&notify), ERR_NONE);
+		assert_int_equal(s.ready, WORLD_IN);
+		s.ready = 0;
+	}
+	assert_int_equal(source_watch_level(&s, f->l, fds[0], WORLD_OUT, &notify), ERR_NONE); /* on the same one */
+	assert_int_equal(co_wait(&notify), ERR_NONE);
+	assert_int_equal(s.ready, WORLD_OUT);
+	source_forget(&s);
+	(void)co_set_deadline(world_mono_ns(f->w) + 20 * 1000000LL);
+	assert_int_equal(co_wait(&notify), ERR_TIMEOUT);
+	world_close(f->w, fds[0]);
+	world_close(f->w, fds[1]);
+}
+
+static void test_a_level_is_told_each_turn(void **state)
+{
+	struct fixture *f = new_fixture();
+	loop_run(f->l, watches_levels, f);
+	end_fixture(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -414,6 +453,7 @@ int main(void)
 		cmocka_unit_test(test_an_idle_session_is_parked_and_comes_back),
 		cmocka_unit_test(test_stop_is_seen_at_the_boundary_and_leaves_time_to_speak),
 		cmocka_unit_test(test_a_writer_waits_for_its_reader),
+		cmocka_unit_test(test_a_level_is_told_each_turn),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

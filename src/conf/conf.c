@@ -9,6 +9,9 @@
 #include "conf/conf_table.h"
 
 #define WORDS_MAX 300u
+#define DNS_PORT 53u
+#define SERVERS_MAX 8u
+#define STUBS_MAX 32u
 
 struct parser {
 	struct world *w; /* NULL: no includes */
@@ -20,7 +23,7 @@ struct parser {
 	unsigned depth;
 	struct conf_token words[WORDS_MAX];
 	size_t words_n;
-	size_t listeners_cap, domains_cap, routes_cap, relay_domains_cap;
+	size_t listeners_cap, domains_cap, routes_cap, stubs_cap, relay_domains_cap;
 	size_t block_first; /* listen: the first listener of the open block */
 	bool given[192];    /* by index in conf_directives, of the top and the once-only blocks */
 };
@@ -115,6 +118,52 @@ static void set_listen(struct parser *p)
 		*l = shape;
 		if (ip_parse_port(p->words[i].text, &l->address) != ERR_NONE || l->address.port == 0)
 			fail_word(p, &p->words[i], "an address with a port (192.0.2.1:25, [::1]:25, *:25)");
+	}
+}
+
+/* "127.0.0.1", "::1", or with a port. */
+static bool server_of(struct str s, struct ip *ip_out)
+{
+	if (ip_parse(s, ip_out) == ERR_NONE) {
+		ip_out->port = DNS_PORT;
+		return true;
+	}
+	return ip_parse_port(s, ip_out) == ERR_NONE && ip_out->port != 0 && ip_out->family != IP_NONE;
+}
+
+static void set_servers(struct parser *p)
+{
+	struct conf_resolver *r = &p->conf->resolver;
+	size_t n = p->words_n - 1;
+	r->servers = ARENA_ARRAY(p->arena, struct ip, n);
+	if (n > SERVERS_MAX)
+		fail(p, &p->words[0], STR("too many resolvers: at most 8"));
+	for (size_t i = 1; r->servers && i <= n && i <= SERVERS_MAX; i++)
+		if (server_of(p->words[i].text, &r->servers[r->servers_n]))
+			r->servers_n++;
+		else
+			fail_word(p, &p->words[i], "the address of a resolver (127.0.0.1, [::1]:5353)");
+}
+
+static void set_stub(struct parser *p)
+{
+	struct conf_resolver *r = &p->conf->resolver;
+	struct conf_stub stub = { .insecure = p->words_n == 4 };
+	struct str zone = p->words[1].text;
+	bool root = str_eq(zone, STR("."));
+	if (p->words_n < 3 || p->words_n > 4 || (stub.insecure && !str_eq(p->words[3].text, STR("insecure"))))
+		fail(p, &p->words[0], STR("stub takes a zone, the address of its name server, and perhaps the word insecure"));
+	else if (!root && !is_domain(zone))
+		fail_word(p, &p->words[1], "a domain name");
+	else if (!server_of(p->words[2].text, &stub.server))
+		fail_word(p, &p->words[2], "the address of a name server (192.0.2.53, [2001:db8::53]:5353)");
+	else {
+		stub.zone = root ? STR("") : lower_case(p, zone);
+		struct conf_stub *s = list_add(p, (void **)&r->stubs, &r->stubs_n, &p->stubs_cap, STUBS_MAX, sizeof *s);
+		if (s)
+			*s = stub;
+		else
+			fail(p, &p->words[0], STR("too many stubs: at most 32"));
 	}
 }
 
@@ -324,11 +373,16 @@ static void set_source(struct parser *p, struct conf_route *r)
 	}
 }
 
+static bool takes_many(enum conf_kind kind)
+{
+	return kind == CONF_NETWORKS || kind == CONF_LISTEN || kind == CONF_PATTERNS || kind == CONF_VIA ||
+	       kind == CONF_SOURCE || kind == CONF_SERVERS || kind == CONF_STUB;
+}
+
 static void set_value(struct parser *p, const struct conf_directive *d, void *base)
 {
 	void *at = (char *)base + d->offset;
-	bool many = d->kind == CONF_NETWORKS || d->kind == CONF_LISTEN || d->kind == CONF_PATTERNS || d->kind == CONF_VIA ||
-		    d->kind == CONF_SOURCE;
+	bool many = takes_many(d->kind);
 	if (p->words_n < 2 || (!many && p->words_n > 2)) {
 		fail(p, &p->words[0], arena_strf(p->arena, "%s takes %s", d->name, many ? "one or more values" : "one value"));
 		return;
@@ -354,6 +408,12 @@ static void set_value(struct parser *p, const struct conf_directive *d, void *ba
 	case CONF_SOURCE:
 		set_source(p, base);
 		return;
+	case CONF_SERVERS:
+		set_servers(p);
+		return;
+	case CONF_STUB:
+		set_stub(p);
+		return;
 	case CONF_TEXT:
 	case CONF_PATH:
 	case CONF_NAME:
@@ -374,7 +434,8 @@ static void set_defaults(struct parser *p, enum conf_block block, void *base)
 	for (size_t i = 0; i < conf_directives_n; i++) {
 		const struct conf_directive *d = &conf_directives[i];
 		if (d->block != block || !d->initial || d->kind == CONF_LISTEN || d->kind == CONF_NETWORKS ||
-		    d->kind == CONF_CHOICE || d->kind == CONF_PATTERNS || d->kind == CONF_SOURCE)
+		    d->kind == CONF_SERVERS || d->kind == CONF_STUB || d->kind == CONF_CHOICE || d->kind == CONF_PATTERNS ||
+		    d->kind == CONF_SOURCE)
 			continue;
 		p->words[1] = (struct conf_token){ .kind = CONF_WORD, .text = str_z(d->initial) };
 		p->words_n = 2;
@@ -430,7 +491,7 @@ static void use_directive(struct parser *p, enum conf_block block)
 		const struct conf_directive *d = &conf_directives[i];
 		if (d->block != block || !str_eq(p->words[0].text, str_z(d->name)))
 			continue;
-		bool once = !is_named(block);
+		bool once = !is_named(block) && d->kind != CONF_STUB;
 		if (once && p->given[i])
 			fail(p, &p->words[0], arena_strf(p->arena, "%s is given twice", d->name));
 		p->given[i] |= once;
@@ -724,6 +785,8 @@ static void check_whole(struct parser *p)
 		fail_at(p, 0, 0, STR("hostname is missing: write hostname mx.example.org;"));
 	if (c->listeners_n == 0)
 		fail_at(p, 0, 0, STR("nothing to listen on: write listen smtp { address *:25; }"));
+	if (c->resolver.servers_n && c->resolver.stubs_n)
+		fail_at(p, 0, 0, STR("resolver: servers and stub exclude each other: the servers named know where to ask"));
 	for (size_t i = 0; i < c->listeners_n; i++)
 		for (size_t k = 0; k < i; k++)
 			if (ip_eq(&c->listeners[i].address, &c->listeners[k].address) &&

@@ -4,11 +4,12 @@
 
 #include "base/log.h"
 
-const char *const conf_block_names[CONF_BLOCKS] = { "", "listen", "domain", "relay_domain", "route", "limits", "timeouts", "users" };
+const char *const conf_block_names[CONF_BLOCKS] = { "", "listen", "domain", "relay_domain", "route", "limits", "timeouts", "resolver", "users" };
 
 #define TOP(field) offsetof(struct conf, field)
 #define LIM(field) offsetof(struct conf, limits.field)
 #define TIM(field) offsetof(struct conf, times.field)
+#define RES(field) offsetof(struct conf, resolver.field)
 #define USR(field) offsetof(struct conf, users.field)
 #define DOM(field) offsetof(struct conf_domain, field)
 #define REL(field) offsetof(struct conf_relay_domain, field)
@@ -86,6 +87,12 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_TIMEOUTS, "retry_max", CONF_TIME, TIM(retry_max), "4h", 1000, 0, "Longest pause between retries." },
 	{ CONF_IN_TIMEOUTS, "expire", CONF_TIME, TIM(expire), "5d", 60000, 0, "When to give up (RFC 5321 §4.5.4.1: at least 4 to 5 days)." },
 	{ CONF_IN_TIMEOUTS, "history", CONF_TIME, TIM(history_keep), "90d", 60000, 0, "How long `godwit trace` remembers." },
+
+	{ CONF_IN_RESOLVER, "servers", CONF_SERVERS, RES(servers), "", 0, 0, "Validating resolvers that are asked instead of the name servers themselves, 127.0.0.1 or [::1]:5353. Their word on DNSSEC is believed: they must be yours, and nobody may sit on the path to them." },
+	{ CONF_IN_RESOLVER, "dnssec", CONF_BOOL, RES(dnssec), "yes", 0, 0, "Validates answers; what is proved wrong is not used. With no, no answer counts as secure, and DANE is off." },
+	{ CONF_IN_RESOLVER, "trust_anchor", CONF_PATH, RES(trust_anchor), "", 0, 0, "File with the root's DS or DNSKEY records. Without it /usr/share/dns/root.key is used." },
+	{ CONF_IN_RESOLVER, "root_hints", CONF_PATH, RES(root_hints), "", 0, 0, "File with the root's name servers. Without it the built-in list is used." },
+	{ CONF_IN_RESOLVER, "stub", CONF_STUB, RES(stubs), "", 0, 0, "A zone and the address of its name server: names in it are asked there (split horizon). A third word insecure: the zone is unsigned although its parent says otherwise. May be given several times; not together with servers." },
 
 	{ CONF_IN_USERS, "smtpd", CONF_COUNT, USR(uid_smtpd), "901", 1, 65534, "User id of the processes that parse strangers' bytes." },
 	{ CONF_IN_USERS, "queue", CONF_COUNT, USR(uid_queue), "902", 1, 65534, "Owner of the spool." },

@@ -19,13 +19,15 @@ enum conf_kind {
 	CONF_LISTEN,	/* listeners: address words of the open listen block */
 	CONF_LOG_FORMAT, CONF_LOG_LEVEL, /* uint8_t */
 	CONF_TLS,	/* enum tls_mode */
+	CONF_SERVERS,	/* list of ip with ports, 53 unless given; one or more words */
+	CONF_STUB,	/* one more element of conf.resolver.stubs */
 	CONF_CHOICE,	/* nothing is stored: the word must be the default */
 	CONF_PATTERNS,	/* list of conf_word: domains, *.domains and <> */
 	CONF_VIA,	/* of the open route block: kind and hops */
 	CONF_SOURCE,	/* of the open route block: outbound addresses */
 	CONF_IP_CHOICE, /* enum ip_choice */
 };
-enum conf_block { CONF_TOP, CONF_IN_LISTEN, CONF_IN_DOMAIN, CONF_IN_RELAY_DOMAIN, CONF_IN_ROUTE, CONF_IN_LIMITS, CONF_IN_TIMEOUTS, CONF_IN_USERS, CONF_BLOCKS };
+enum conf_block { CONF_TOP, CONF_IN_LISTEN, CONF_IN_DOMAIN, CONF_IN_RELAY_DOMAIN, CONF_IN_ROUTE, CONF_IN_LIMITS, CONF_IN_TIMEOUTS, CONF_IN_RESOLVER, CONF_IN_USERS, CONF_BLOCKS };
 
 struct conf_directive {
 	enum conf_block block;

@@ -111,6 +111,16 @@ static const struct {
 	{ GOOD "domain a.org { mailbox mbox; }", 2, 24, "maildir" },
 	{ GOOD "include \"x\";", 2, 1, "include" },
 	{ GOOD "limits x { }", 2, 1, "takes nothing" },
+	{ GOOD "resolver { servers localhost; }", 2, 20, "address of a resolver" },
+	{ GOOD "resolver { servers *:53; }", 2, 20, "address of a resolver" },
+	{ GOOD "resolver { servers 1.1.1.1 1.1.1.2 1.1.1.3 1.1.1.4 1.1.1.5 1.1.1.6 1.1.1.7 1.1.1.8 1.1.1.9; }", 2, 12, "at most 8" },
+	{ GOOD "resolver { trust_anchor root.key; }", 2, 25, "absolute path" },
+	{ GOOD "resolver { stub example.org; }", 2, 12, "stub takes" },
+	{ GOOD "resolver { stub example.org 1.2.3.4 secure; }", 2, 12, "stub takes" },
+	{ GOOD "resolver { stub ex..org 1.2.3.4; }", 2, 17, "not a domain name" },
+	{ GOOD "resolver { stub a.org ns.a.org; }", 2, 23, "address of a name server" },
+	{ GOOD "resolver { stub a.org 1.2.3.4; servers ::1; }", 0, 0, "exclude each other" },
+	{ GOOD "resolver { dnssec no; } resolver { dnssec no; }", 2, 36, "given twice" },
 	{ GOOD "nonsense { a b; }", 2, 1, "unknown directive" },
 	{ "listen smtp { address *:25; }", 0, 0, "hostname is missing" },
 	{ "hostname a.org;", 0, 0, "nothing to listen on" },
@@ -132,6 +142,34 @@ static void says_what_is_wrong(void **state)
 			fail_msg("%s: %u:%u %.*s", wrong[i].text, r->errs.v[0].line, r->errs.v[0].column, STR_ARG(r->errs.v[0].text));
 		done(r);
 	}
+}
+
+static void knows_where_to_ask_the_dns(void **state)
+{
+	struct result *r = parse(GOOD);
+	assert_int_equal(r->conf.resolver.servers_n, 0);
+	assert_true(r->conf.resolver.dnssec);
+	done(r);
+	r = parse(GOOD "resolver { servers 127.0.0.1 [::1]:5353 2001:db8::1; dnssec no; root_hints \"/h\"; }");
+	assert_int_equal(r->errs.n, 0);
+	assert_int_equal(r->conf.resolver.servers_n, 3);
+	assert_int_equal(r->conf.resolver.servers[0].port, 53);
+	assert_int_equal(r->conf.resolver.servers[1].port, 5353);
+	assert_int_equal(r->conf.resolver.servers[1].family, IP_V6);
+	assert_int_equal(r->conf.resolver.servers[2].port, 53);
+	assert_false(r->conf.resolver.dnssec);
+	assert_str(r->conf.resolver.root_hints, STR("/h"));
+	done(r);
+	r = parse(GOOD "resolver { trust_anchor \"/a\"; stub Corp.example 127.0.0.1:5355; stub . ::1 insecure; }");
+	assert_int_equal(r->errs.n, 0);
+	assert_str(r->conf.resolver.trust_anchor, STR("/a"));
+	assert_int_equal(r->conf.resolver.stubs_n, 2);
+	assert_str(r->conf.resolver.stubs[0].zone, STR("corp.example"));
+	assert_int_equal(r->conf.resolver.stubs[0].server.port, 5355);
+	assert_false(r->conf.resolver.stubs[0].insecure);
+	assert_int_equal(r->conf.resolver.stubs[1].zone.n, 0);
+	assert_true(r->conf.resolver.stubs[1].insecure);
+	done(r);
 }
 
 static void says_all_at_once(void **state)
@@ -176,6 +214,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(understands_a_whole_file), cmocka_unit_test(says_what_is_wrong),
+		cmocka_unit_test(knows_where_to_ask_the_dns),
 		cmocka_unit_test(says_all_at_once),	    cmocka_unit_test(manual_names_every_directive),
 		cmocka_unit_test(units),
 	};

@@ -59,8 +59,8 @@ struct master {
 };
 
 /* Order of starting; the reverse is not the order of stopping (M3). */
-static const enum role start_order[] = { ROLE_CONTROL, ROLE_LOOKUP, ROLE_LOCAL, ROLE_QUEUE, ROLE_SMTPD };
-static const enum role stop_order[] = { ROLE_SMTPD, ROLE_QUEUE, ROLE_LOCAL, ROLE_LOOKUP, ROLE_CONTROL };
+static const enum role start_order[] = { ROLE_CONTROL, ROLE_RESOLVER, ROLE_LOOKUP, ROLE_LOCAL, ROLE_QUEUE, ROLE_SMTPD };
+static const enum role stop_order[] = { ROLE_SMTPD, ROLE_QUEUE, ROLE_LOCAL, ROLE_LOOKUP, ROLE_RESOLVER, ROLE_CONTROL };
 
 static void failed(struct master *m, const char *what, enum err e, struct str detail)
 {

@@ -54,6 +54,11 @@ static void write_configuration(struct run *r)
 	for (const struct statement *st = r->sc->first; st; st = st->next)
 		if (word_is(st, 0, "config"))
 			buf_add(&b, st->text);
+	for (const struct statement *st = r->sc->first; st; st = st->next)
+		if (word_is(st, 0, "dns")) { /* the first one is there from the beginning */
+			script_dns(r, st);
+			break;
+		}
 	if (sim_file_put(r->mx, STR(RUN_CONF_PATH), buf_str(&b)) != ERR_NONE)
 		sim_fail(r->s, "cannot write the configuration");
 	buf_free(&b);

@@ -2,11 +2,13 @@
 /* The statements of a scenario: see docs/scenarios.md. */
 #include "sim/script.h"
 
+#include "resolver/backend.h"
+
 #define ASSERT_NS (INT64_C(30) * 1000000000)
 #define ASSERT_STEP_NS (INT64_C(100) * 1000000)
 #define CALL_ARENA_MAX ((size_t)8 << 20)
 
-static const char *const processes[] = { "machine", "master", "smtpd", "queue", "local", "lookup", "control" };
+static const char *const processes[] = { "machine", "master", "smtpd", "queue", "local", "lookup", "resolver", "control" };
 
 static const char *process_of(const struct statement *st, size_t i)
 {
@@ -47,6 +49,27 @@ void script_accounts(struct run *r)
 				add(r, it, accounts ? DIRECTORY_KIND_ACCOUNT : DIRECTORY_KIND_ALIAS, buf_str(&targets));
 		}
 	}
+}
+
+/* ---- the DNS ------------------------------------------------------------------------------------- */
+
+void script_dns(struct run *r, const struct statement *st)
+{
+	struct buf zone = buf_grow(r->mem, (size_t)1 << 20);
+	for (const struct statement *it = st->inside; it; it = it->next) {
+		if (it->n < 2)
+			wrong(r, it);
+		for (size_t i = 0; i < it->n; i++) {
+			buf_add(&zone, it->words[i]);
+			buf_add_char(&zone, i + 1 < it->n ? '\t' : '\n');
+		}
+	}
+	enum err e = buf_err(&zone);
+	if (e == ERR_NONE)
+		e = sim_file_put(r->mx, STR(BACKEND_FAKE_ZONE), buf_str(&zone));
+	if (e != ERR_NONE)
+		run_fail(r, st, "cannot write the zone: %s", err_name(e));
+	buf_free(&zone);
 }
 
 /* ---- disasters -------------------------------------------------------------------------------------- */
@@ -255,6 +278,68 @@ static YIELDS void check_log(struct run *r, const struct statement *st)
 	run_fail(r, st, "nobody logged %.*s", STR_ARG(st->words[2]));
 }
 
+/* ---- what the resolver must say --------------------------------------------------------------------- */
+
+/* An answer as words, for `containing`. */
+static void dns_text(struct buf *b, const struct dns_lookup_out *out)
+{
+	buf_add(b, out->why);
+	buf_add_char(b, ' ');
+	buf_add(b, out->canonical);
+	for (size_t i = 0; i < out->addresses_n; i++) {
+		buf_add_char(b, ' ');
+		ip_add(b, &out->addresses[i]);
+	}
+	for (size_t i = 0; i < out->mx_n; i++)
+		buf_addf(b, " %u %.*s", out->mx[i].preference, STR_ARG(out->mx[i].host));
+	for (size_t i = 0; i < out->texts_n; i++)
+		buf_addf(b, " %.*s", STR_ARG(out->texts[i].text));
+	for (size_t i = 0; i < out->names_n; i++)
+		buf_addf(b, " %.*s", STR_ARG(out->names[i].name));
+	for (size_t i = 0; i < out->tlsa_n; i++) {
+		buf_addf(b, " %u %u %u ", out->tlsa[i].usage, out->tlsa[i].selector, out->tlsa[i].matching);
+		for (size_t k = 0; k < out->tlsa[i].data.n; k++)
+			buf_add_hex(b, (unsigned char)out->tlsa[i].data.p[k], 2);
+	}
+}
+
+static bool dns_fits(struct run *r, const struct statement *st, const struct dns_lookup_out *out)
+{
+	bool secure = word_is(st, 5, "secure");
+	struct buf b = buf_grow(r->mem, 100000);
+	dns_text(&b, out);
+	struct str text = buf_str(&b), want = STR("");
+	if (word_is(st, st->n - 2, "containing"))
+		want = st->words[st->n - 1];
+	bool fits = word_is(st, 4, dns_status_name(out->status)) && secure == out->secure &&
+		    (want.n == 0 || str_find_str(text, want) < text.n);
+	if (!fits)
+		sim_note(r->s, "dns: %s %s: %.*s", dns_status_name(out->status), out->secure ? "secure" : "", STR_ARG(text));
+	buf_free(&b);
+	return fits;
+}
+
+static YIELDS void check_dns(struct run *r, const struct statement *st)
+{
+	struct arena ARENA_SCOPED arena = arena_make(r->mem, CALL_ARENA_MAX);
+	struct dns_lookup_out out = { 0 };
+	unsigned type = DNS_TYPE_A;
+	while (type <= DNS_TYPE_CNAME && !str_eq_nocase(st->words[3], str_z(dns_type_name(type))))
+		type++;
+	if (type > DNS_TYPE_CNAME) {
+		wrong(r, st);
+		return;
+	}
+	int64_t until = world_mono_ns(r->w) + ASSERT_NS;
+	do { /* the resolver may have been killed just now */
+		enum err e = server_dns(r, st->words[2], (enum dns_type)type, &arena, &out);
+		if (e == ERR_NONE && dns_fits(r, st, &out))
+			return;
+		run_sleep(r, ASSERT_STEP_NS);
+	} while (world_mono_ns(r->w) < until);
+	run_fail(r, st, "the resolver says otherwise");
+}
+
 /* ---- all ------------------------------------------------------------------------------------------------------- */
 
 static YIELDS void do_service(struct run *r, const struct statement *st)
@@ -281,7 +366,8 @@ static bool play_at_once(struct run *r, const struct statement *st)
 		const char *word;
 		void (*play)(struct run *r, const struct statement *st);
 	} table[] = { { "crash", do_crash }, { "fault", do_fault },	     { "disk", do_disk }, { "clock", do_clock },
-		      { "heal", do_partition }, { "partition", do_partition }, { "load", load_start } };
+		      { "heal", do_partition }, { "partition", do_partition }, { "load", load_start },
+		      { "dns", script_dns } };
 	for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
 		if (word_is(st, 0, table[i].word)) {
 			table[i].play(r, st);
@@ -311,6 +397,8 @@ static YIELDS void play_one(struct run *r, const struct statement *st)
 		do_queue(r, st);
 	else if (word_is(st, 0, "expect") && word_is(st, 1, "log") && st->n > 2)
 		check_log(r, st);
+	else if (word_is(st, 0, "expect") && word_is(st, 1, "dns") && st->n > 4)
+		check_dns(r, st);
 	else if (!word_is(st, 0, "config") && !word_is(st, 0, "accounts") && !word_is(st, 0, "aliases"))
 		wrong(r, st);
 }

@@ -7,14 +7,15 @@
 #include "lookup/lookup.h"
 #include "master/master.h"
 #include "queue/queue.h"
+#include "resolver/resolver.h"
 #include "smtpd/smtpd.h"
 
 #define STEP_NS (INT64_C(50) * 1000000)
 #define READY_NS (INT64_C(900) * 1000000000)
 #define STOP_NS (INT64_C(120) * 1000000000)
-#define CALL_NS (INT64_C(30) * 1000000000)
+#define CALL_NS (INT64_C(40) * 1000000000)
 #define CALL_ARENA_MAX ((size_t)8 << 20)
-#define PROCESSES_MIN 5u
+#define PROCESSES_MIN 6u
 
 /* ---- the programs ------------------------------------------------------------------------------ */
 
@@ -43,6 +44,11 @@ static int main_lookup(struct world *w, unsigned index)
 	return proc_main(w, &lookup_ops, index);
 }
 
+static int main_resolver(struct world *w, unsigned index)
+{
+	return proc_main(w, &resolver_ops, index);
+}
+
 static int main_control(struct world *w, unsigned index)
 {
 	return proc_main(w, &control_ops, index);
@@ -50,7 +56,7 @@ static int main_control(struct world *w, unsigned index)
 
 const struct sim_program run_programs[] = {
 	{ "master", main_master }, { "smtpd", main_smtpd },   { "queue", main_queue },	  { "local", main_local },
-	{ "lookup", main_lookup }, { "control", main_control }, { NULL, NULL },
+	{ "lookup", main_lookup }, { "resolver", main_resolver }, { "control", main_control }, { NULL, NULL },
 };
 
 /* ---- asking ---------------------------------------------------------------------------------------- */
@@ -137,6 +143,12 @@ enum err server_queue_act(struct run *r, enum queue_action action, struct str ma
 	TRY(ASK(r, CALL_QUEUE_ACT, queue_act, &in, &arena, &out));
 	*count_out = out.recipients;
 	return ERR_NONE;
+}
+
+enum err server_dns(struct run *r, struct str name, enum dns_type type, struct arena *arena, struct dns_lookup_out *out)
+{
+	struct dns_lookup_in in = { .name = name, .type = type };
+	return ASK(r, CALL_DNS_LOOKUP, dns_lookup, &in, arena, out);
 }
 
 static YIELDS bool all_ready(struct run *r)

@@ -77,15 +77,30 @@ static enum err allow_dir(int ruleset, struct str dir, uint64_t rights)
 	return r == 0 ? ERR_NONE : errno_err();
 }
 
-/* *have_out: whether the kernel took it. */
+struct net_port_attr { /* struct landlock_net_port_attr of ABI 4 */
+	uint64_t allowed_access, port;
+};
+#define RULE_NET_PORT 2
+
+static enum err allow_ports(int ruleset, const struct world_jail *j)
+{
+	for (size_t i = 0; i < j->tcp_port_count; i++) {
+		struct net_port_attr rule = { .allowed_access = NET_CONNECT_TCP, .port = j->tcp_ports[i] };
+		if (syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) != 0)
+			return errno_err();
+	}
+	return ERR_NONE;
+}
+
 static enum err landlock(const struct world_jail *j)
 {
+	bool any_port = j->may & WORLD_MAY_CONNECT && j->tcp_port_count == 0;
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	if (abi < 1)
 		return ERR_NONE; /* a kernel without it: the other walls stand */
 	struct ruleset_attr attr = { .handled_access_fs = fs_rights(abi) };
 	if (abi >= 4)
-		attr.handled_access_net = NET_BIND_TCP | (j->may & WORLD_MAY_CONNECT ? 0 : NET_CONNECT_TCP);
+		attr.handled_access_net = NET_BIND_TCP | (any_port ? 0 : NET_CONNECT_TCP);
 	size_t bytes = abi >= 4 ? sizeof attr : sizeof attr.handled_access_fs;
 	int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, bytes, 0);
 	if (ruleset < 0)
@@ -95,6 +110,8 @@ static enum err landlock(const struct world_jail *j)
 	enum err e = ERR_NONE;
 	for (size_t i = 0; e == ERR_NONE && i < j->dir_count; i++)
 		e = allow_dir(ruleset, j->dirs[i], rights);
+	if (e == ERR_NONE && abi >= 4 && j->may & WORLD_MAY_CONNECT)
+		e = allow_ports(ruleset, j);
 	if (e == ERR_NONE && syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)
 		e = errno_err();
 	close(ruleset);

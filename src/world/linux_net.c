@@ -16,6 +16,7 @@
 
 #define SEND_PARTS 16
 #define LISTEN_BACKLOG 4096
+#define UDP_BIND_TRIES 20u
 #define PACKET_BUFFER_BYTES (4 << 20)
 
 union sock_addr {
@@ -209,6 +210,47 @@ enum err world_connect(struct world *w, const struct ip *to, const struct ip *fr
 	enum err e = from_or_null && bind(fd, &a.any, n) != 0 ? net_err() : ERR_NONE;
 	n = to_sock_addr(to, &a);
 	if (e == ERR_NONE && connect(fd, &a.any, n) != 0 && errno != EINPROGRESS)
+		e = net_err();
+	if (e != ERR_NONE)
+		world_close(w, fd);
+	else
+		*fd_out = fd;
+	return e;
+}
+
+/* RFC 5452 §9.2: the port is as hard to guess as the id. The kernel's own choice covers fewer ports. */
+static enum err bind_to_random_port(struct world *w, int fd, sa_family_t family)
+{
+	union sock_addr a;
+	uint16_t random;
+	for (unsigned i = 0; i < UDP_BIND_TRIES; i++) {
+		world_random(w, &random, sizeof random);
+		if (random < 1024)
+			continue;
+		memset(&a, 0, sizeof a);
+		a.any.sa_family = family;
+		if (family == AF_INET)
+			a.v4.sin_port = htons(random);
+		else
+			a.v6.sin6_port = htons(random);
+		if (bind(fd, &a.any, family == AF_INET ? sizeof a.v4 : sizeof a.v6) == 0)
+			return ERR_NONE;
+		if (errno != EADDRINUSE && errno != EACCES)
+			return net_err();
+	}
+	return ERR_BUSY;
+}
+
+enum err world_udp_open(struct world *w, const struct ip *to, int *fd_out)
+{
+	union sock_addr a;
+	sa_family_t family = to->family == IP_V4 ? AF_INET : AF_INET6;
+	int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return net_err();
+	enum err e = bind_to_random_port(w, fd, family);
+	socklen_t n = to_sock_addr(to, &a);
+	if (e == ERR_NONE && connect(fd, &a.any, n) != 0)
 		e = net_err();
 	if (e != ERR_NONE)
 		world_close(w, fd);

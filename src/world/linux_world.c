@@ -172,6 +172,17 @@ enum err world_watch_listener(struct world *w, int fd, void *data)
 	return epoll_add(w, fd, EPOLLIN | EPOLLEXCLUSIVE, data);
 }
 
+enum err world_watch_level(struct world *w, int fd, unsigned what, void *data)
+{
+	struct epoll_event ev = { .data.ptr = data };
+	ev.events = (what & WORLD_IN ? EPOLLIN | EPOLLRDHUP : 0) | (what & WORLD_OUT ? EPOLLOUT : 0);
+	if (epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0)
+		return ERR_NONE;
+	if (errno == EEXIST && epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, fd, &ev) == 0)
+		return ERR_NONE;
+	return errno_err();
+}
+
 void world_unwatch(struct world *w, int fd)
 {
 	(void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, fd, NULL);

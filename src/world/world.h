@@ -55,6 +55,12 @@ struct world_event {
 enum err world_watch(struct world *w, int fd, void *data) MUST_CHECK;
 /* For a listening socket shared by several processes: level-triggered, wakes one of them. */
 enum err world_watch_listener(struct world *w, int fd, void *data) MUST_CHECK;
+/*
+ * Level-triggered, for libraries that are used to it: as long as one of `what` (WORLD_IN, WORLD_OUT) is
+ * ready, each poll says so. Again for the same fd: changes what is watched, and data. The simulation
+ * has none: ERR_DENIED.
+ */
+enum err world_watch_level(struct world *w, int fd, unsigned what, void *data) MUST_CHECK;
 void world_unwatch(struct world *w, int fd);
 /*
  * Waits until an event or the deadline (0: do not wait; INT64_MAX: no deadline), refreshes the clock,
@@ -152,6 +158,11 @@ enum err world_connect_path(struct world *w, struct str path, int *fd_out) MUST_
 enum err world_accept(struct world *w, int listen_fd, int *fd_out, struct ip *peer_out) MUST_CHECK;
 /* Starts connecting; when WORLD_OUT is ready world_connect_result() tells how it went. */
 enum err world_connect(struct world *w, const struct ip *to, const struct ip *from_or_null, int *fd_out) MUST_CHECK;
+/*
+ * A UDP socket from a random port that only takes datagrams from `to`; world_send() and world_recv() pass
+ * one each (an empty one is ERR_EOF). The simulation has none: ERR_DENIED.
+ */
+enum err world_udp_open(struct world *w, const struct ip *to, int *fd_out) MUST_CHECK;
 enum err world_connect_result(struct world *w, int fd) MUST_CHECK;
 enum err world_local_addr(struct world *w, int fd, struct ip *ip_out) MUST_CHECK;
 /*
@@ -213,6 +224,7 @@ enum world_may {
 	WORLD_MAY_LISTEN_PATH = 32, /* a control socket beneath dirs[] */
 	WORLD_MAY_DATABASE = 64	  /* what SQLite needs: locks, mmap, ftruncate, … */
 };
+#define WORLD_JAIL_PORTS_MAX 44u
 struct world_jail {
 	const char *role;
 	unsigned may;
@@ -221,6 +233,9 @@ struct world_jail {
 	unsigned uid, gid;	/* change to these when started as root; 0 = stay */
 	uint64_t max_file_bytes; /* RLIMIT_FSIZE; 0 = no limit */
 	uint64_t max_fds;	/* RLIMIT_NOFILE; 0 = as it is */
+	/* With WORLD_MAY_CONNECT: TCP to these ports only, where the kernel can tell; none listed: to all. */
+	uint16_t tcp_ports[WORLD_JAIL_PORTS_MAX];
+	size_t tcp_port_count;
 };
 /*
  * no_new_privs, capabilities dropped, user changed (as root), Landlock where the kernel has it, chroot

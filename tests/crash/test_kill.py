@@ -78,7 +78,7 @@ def check(server, load, kills):
     assert len(load.acknowledged) > 50
 
 
-@pytest.mark.parametrize("role", ["smtpd", "queue", "local", "lookup", "control"])
+@pytest.mark.parametrize("role", ["smtpd", "queue", "local", "lookup", "resolver", "control"])
 def test_kill_one(role):
     with Server() as server:
         server.account(*USERS)

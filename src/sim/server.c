@@ -7,6 +7,7 @@
 #include "lookup/lookup.h"
 #include "master/master.h"
 #include "queue/queue.h"
+#include "relay/relay.h"
 #include "smtpd/smtpd.h"
 
 #define STEP_NS (INT64_C(50) * 1000000)
@@ -14,7 +15,7 @@
 #define STOP_NS (INT64_C(120) * 1000000000)
 #define CALL_NS (INT64_C(30) * 1000000000)
 #define CALL_ARENA_MAX ((size_t)8 << 20)
-#define PROCESSES_MIN 5u
+#define PROCESSES_MIN 6u
 
 /* ---- the programs ------------------------------------------------------------------------------ */
 
@@ -38,6 +39,11 @@ static int main_local(struct world *w, unsigned index)
 	return proc_main(w, &local_ops, index);
 }
 
+static int main_relay(struct world *w, unsigned index)
+{
+	return proc_main(w, &relay_ops, index);
+}
+
 static int main_lookup(struct world *w, unsigned index)
 {
 	return proc_main(w, &lookup_ops, index);
@@ -50,7 +56,7 @@ static int main_control(struct world *w, unsigned index)
 
 const struct sim_program run_programs[] = {
 	{ "master", main_master }, { "smtpd", main_smtpd },   { "queue", main_queue },	  { "local", main_local },
-	{ "lookup", main_lookup }, { "control", main_control }, { NULL, NULL },
+	{ "relay", main_relay },   { "lookup", main_lookup }, { "control", main_control }, { NULL, NULL },
 };
 
 /* ---- asking ---------------------------------------------------------------------------------------- */

@@ -49,6 +49,8 @@ static enum err lost(struct client *c, struct delivery *d, enum err e, const cha
 enum err client_nonsense(struct client *c, struct delivery *d, const char *what)
 {
 	note_trouble(c, d, finding_make("4.5.0", arena_strf(d->arena, "the server's answer to %s is no SMTP reply", what)));
+	if (!c->heard)
+		d->reach = RELAY_REACH_UNREACHABLE;
 	return ERR_SYNTAX;
 }
 
@@ -380,8 +382,10 @@ enum err client_greet(struct client *c, struct delivery *d)
 	struct client_reply r;
 	struct listener to = { 0 };
 	TRY(read_reply(c, d, client_deadline(c, d, c->env->conf->times.greeting), "connecting", &to, &r));
-	if (r.code >= 300)
+	if (r.code >= 400)
 		return turned_away(c, d, &r, "greeting");
+	if (r.code != 220)
+		return client_nonsense(c, d, "connecting");
 	if (to.is_us && c->check_name)
 		return it_is_us(c, d);
 	counter_add(c->env->count.connections, 1);

@@ -51,7 +51,7 @@ static YIELDS void send_one(size_t recipients, const char *expected)
 	assert_str(buf_str(&b), str_z(expected));
 }
 
-static YIELDS void begin(size_t n)
+static void begin(size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		server_open(&servers[i], rig.loop);
@@ -279,43 +279,61 @@ static void silent_body(void *arg UNUSED)
 
 #define BIG_BYTES 700000u
 
-/* coroutine */
-static void file_body(void *arg UNUSED)
+/* An open file without a name. */
+static int file_with(struct str bytes)
+{
+	char room[64];
+	struct buf name = buf_fixed(room, sizeof room);
+	int fd, dir;
+	buf_addf(&name, "/tmp/godwit-relay-%d", world_pid(rig.w));
+	assert_int_equal(world_open(rig.w, WORLD_ABSOLUTE, buf_str(&name), WORLD_READ | WORLD_WRITE | WORLD_CREATE | WORLD_EXCL,
+				    0600, &fd), ERR_NONE);
+	assert_int_equal(world_open(rig.w, WORLD_ABSOLUTE, STR("/tmp"), WORLD_READ | WORLD_DIR, 0, &dir), ERR_NONE);
+	assert_int_equal(world_unlink(rig.w, dir, str_sub(buf_str(&name), 5, name.n)), ERR_NONE);
+	world_close(rig.w, dir);
+	assert_int_equal(world_pwritev(rig.w, fd, &bytes, 1, 0), ERR_NONE);
+	return fd;
+}
+
+static struct str big_text(void)
 {
 	static char big[BIG_BYTES];
-	int fd, dir;
 	memset(big, 'x', sizeof big);
 	for (size_t i = 70; i + 4 < sizeof big; i += 71)
 		memcpy(big + i, "\r\n.", 3);
 	memcpy(big + sizeof big - 2, "\r\n", 2);
+	return str_of(big, sizeof big);
+}
+
+static void assert_stuffed(struct str heard, struct str text)
+{
+	size_t k = 0;
+	for (size_t i = 0; i < text.n; i++, k++) {
+		if (i > 0 && text.p[i] == '.' && text.p[i - 1] == '\n')
+			assert_int_equal(heard.p[k++], '.');
+		assert_int_equal(heard.p[k], text.p[i]);
+	}
+	assert_str(str_sub(heard, k, heard.n), STR(".\r\n"));
+}
+
+/* coroutine */
+static void file_body(void *arg UNUSED)
+{
+	struct str text = big_text();
+	int fd = file_with(text);
 	loopback(&servers[0]);
 	ANSWERS(0, 0, HELLO, MESSAGE, MESSAGE, "221 bye");
 	begin(1);
-	char room[64];
-	struct buf name = buf_fixed(room, sizeof room);
-	buf_addf(&name, "/tmp/godwit-relay-%d", world_pid(rig.w));
-	struct str whole = str_of(big, sizeof big);
-	assert_int_equal(world_open(rig.w, WORLD_ABSOLUTE, buf_str(&name), WORLD_READ | WORLD_WRITE | WORLD_CREATE | WORLD_EXCL, 0600, &fd), ERR_NONE);
-	assert_int_equal(world_open(rig.w, WORLD_ABSOLUTE, STR("/tmp"), WORLD_READ | WORLD_DIR, 0, &dir), ERR_NONE);
-	assert_int_equal(world_unlink(rig.w, dir, str_sub(buf_str(&name), 5, name.n)), ERR_NONE);
-	world_close(rig.w, dir);
-	assert_int_equal(world_pwritev(rig.w, fd, &whole, 1, 0), ERR_NONE);
 	rig_message(&rig, 1, STR(""));
 	rig.in.prefix = STR("Received: x\r\n");
 	rig.in.in_file = true;
-	rig.in.body_bytes = sizeof big;
+	rig.in.body_bytes = text.n;
 	rig_delivery(&rig, fd);
 	attempt = (struct attempt){ .pool = &pool, .dns = &rig.mx_dns, .route = &rig.route, .d = &rig.d };
 	attempt_run(&attempt);
 	assert_int_equal(rig.d.rcpts[0].found.verdict, VERDICT_ACCEPT);
-	struct str heard = buf_str(&servers[0].heard);
-	size_t at = str_find_str(heard, STR("DATA\r\nReceived: x\r\n")) + 19, k = 0;
-	for (size_t i = 0; i < sizeof big; i++, k++) {
-		if (i > 0 && big[i] == '.' && big[i - 1] == '\n')
-			assert_int_equal(heard.p[at + k++], '.');
-		assert_int_equal(heard.p[at + k], big[i]);
-	}
-	assert_str(str_sub(heard, at + k, heard.n), STR(".\r\n"));
+	struct str heard = buf_str(&servers[0].heard), head = STR("DATA\r\nReceived: x\r\n");
+	assert_stuffed(str_sub(heard, str_find_str(heard, head) + head.n, heard.n), text);
 	/* a file that is shorter than it should be: not the server's fault */
 	rig.in.body_bytes++;
 	rig_delivery(&rig, fd);

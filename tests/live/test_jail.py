@@ -20,7 +20,7 @@ def server():
 
 def test_every_child_is_jailed(server):
     processes = server.status()
-    assert {p["role"] for p in processes} == {"smtpd", "queue", "local", "lookup", "control"}
+    assert {p["role"] for p in processes} == {"smtpd", "queue", "local", "relay", "lookup", "control"}
     for p in processes:
         s = status(p["pid"])
         assert s["NoNewPrivs"] == "1", p
@@ -32,16 +32,16 @@ def test_every_child_is_jailed(server):
 def test_each_role_has_a_user_of_its_own(server):
     users = {p["role"]: status(p["pid"])["Uid"].split() for p in server.status()}
     assert all("0" not in ids for ids in users.values())
-    assert len({ids[0] for ids in users.values()}) == 5
+    assert len({ids[0] for ids in users.values()}) == 6
     with server.smtp() as s:
         s.sendmail("b@example.net", ["alice@example.org"], "Subject: x\r\n\r\nx\r\n")
     path = server.wait_messages("alice@example.org", 1)[0]
     assert str(path.stat().st_uid) == users["local"][0] and path.stat().st_mode & 0o777 == 0o600
 
 
-def test_smtpd_has_no_file_open(server):
+def test_who_meets_strangers_has_no_file_open(server):
     for p in server.status():
-        if p["role"] != "smtpd":
+        if p["role"] not in ("smtpd", "relay"):
             continue
         targets = [os.readlink(f"/proc/{p['pid']}/fd/{fd}") for fd in os.listdir(f"/proc/{p['pid']}/fd")]
         odd = [t for t in targets if not t.startswith(("socket:", "anon_inode:", "/dev/null")) and not t.endswith("/log")]

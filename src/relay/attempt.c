@@ -50,7 +50,7 @@ static YIELDS enum err try_all(struct attempt *a, struct mx_search *s)
 	struct world *w = a->d->env->w;
 	int64_t until_ns = world_mono_ns(w) + SEARCH_NS;
 	size_t tries = 0, unreached = 0;
-	while (a->d->open > 0 && tries < ATTEMPT_ADDRESSES_MAX && unreached < UNREACHED_MAX && world_mono_ns(w) < until_ns) {
+	while (a->d->open > 0 && !scope_stopping(a->pool->scope) && tries < ATTEMPT_ADDRESSES_MAX && unreached < UNREACHED_MAX && world_mono_ns(w) < until_ns) {
 		struct mx_target t;
 		(void)co_set_deadline(until_ns); /* for the resolver; the client sets its own */
 		TRY(mx_next(s, &t));

@@ -109,6 +109,20 @@ static void stale_body(void *arg UNUSED)
 	end(1);
 }
 
+/* Answers that nobody asked for must not count for the next message. */
+/* coroutine */
+static void injected_body(void *arg UNUSED)
+{
+	loopback(&servers[0]);
+	ANSWERS(0, 0, HELLO, "250 m", "250 r", "354 go", "250 2.0.0 taken\r\n250 x\r\n250 x\r\n354 x\r\n250 x", SERVER_HANG);
+	ANSWERS(0, 1, HELLO, "250 m", "550 5.1.1 no", "554 no", "221 bye");
+	begin(1);
+	send_one(1, "A250/2.0.0");
+	send_one(1, "R550/5.1.1");
+	assert_int_equal(servers[0].n, 2);
+	end(1);
+}
+
 /* E2: what died after the message's end is not sent again. */
 /* coroutine */
 static void uncertain_body(void *arg UNUSED)
@@ -378,6 +392,7 @@ static void unix_socket_body(void *arg UNUSED)
 	}
 TEST(reuse)
 TEST(stale)
+TEST(injected)
 TEST(uncertain)
 TEST(mailmax)
 TEST(expiry)
@@ -408,7 +423,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(reuse),	cmocka_unit_test(stale), cmocka_unit_test(uncertain),
-		cmocka_unit_test(mailmax),	cmocka_unit_test(expiry), cmocka_unit_test(next_host),
+		cmocka_unit_test(injected),	cmocka_unit_test(mailmax),	cmocka_unit_test(expiry), cmocka_unit_test(next_host),
 		cmocka_unit_test(refused_port), cmocka_unit_test(split), cmocka_unit_test(never),
 		cmocka_unit_test(ourselves),	cmocka_unit_test(silent), cmocka_unit_test(file),
 		cmocka_unit_test(unix_socket),

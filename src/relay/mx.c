@@ -53,6 +53,8 @@ static const char *forbidden(const struct ip *ip)
 	}
 	if (all_zero(ip, 16))
 		return "no address of a host";
+	if (all_zero(ip, 10) && ip->b[10] == 0xff && ip->b[11] == 0xff) /* 127.0.0.1 in disguise, for one */
+		return "an IPv4-mapped address";
 	return ip->b[0] == 0xff ? "a multicast address" : NULL;
 }
 

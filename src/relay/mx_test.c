@@ -40,6 +40,7 @@ static const struct rig_dns zone[] = {
 	{ "multi.example", DNS_TYPE_MX, DNS_STATUS_FOUND, { "10 multihost.example" } },
 	{ "multihost.example", DNS_TYPE_A, DNS_STATUS_FOUND, { "224.0.0.1", "255.255.255.255" } },
 	{ "multihost.example", DNS_TYPE_AAAA, DNS_STATUS_FOUND, { "ff02::1" } },
+	{ "mapped.example", DNS_TYPE_AAAA, DNS_STATUS_FOUND, { "2001:db8::77" } },
 	{ "partly.example", DNS_TYPE_MX, DNS_STATUS_FOUND, { "10 localhost.example", "20 mx1.example" } },
 	{ "private.example", DNS_TYPE_MX, DNS_STATUS_FOUND, { "10 inside.example" } },
 	{ "inside.example", DNS_TYPE_A, DNS_STATUS_FOUND, { "10.0.0.1" } },
@@ -168,6 +169,24 @@ static void no_resolver(void **state)
 	rig.mx_dns.lookup = rig_lookup;
 	assert_true(mx_decides(&run.s));
 	assert_str(run.s.found.enhanced, STR("4.4.3"));
+}
+
+/* A resolver that hands out what was in the packet: ::ffff:127.0.0.1. */
+static enum err mapped(void *arg, const struct dns_lookup_in *in, struct arena *a, struct dns_lookup_out *out)
+{
+	TRY(rig_lookup(arg, in, a, out));
+	for (size_t i = 0; i < out->addresses_n; i++)
+		out->addresses[i] = (struct ip){ .family = IP_V6, .bits = 128, .b = { [10] = 0xff, [11] = 0xff, 127, 0, 0, 1 } };
+	return ERR_NONE;
+}
+
+static void mapped_loopback(void **state)
+{
+	rig.mx_dns.lookup = mapped;
+	find("mapped.example", nobody);
+	rig.mx_dns.lookup = rig_lookup;
+	assert_str(buf_str(&run.targets), STR(""));
+	assert_str(run.s.found.enhanced, STR("5.4.4"));
 }
 
 /* §5.1: the addresses of lower preference numbers first; families by choice. */
@@ -319,6 +338,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(by_mx),
 		cmocka_unit_test(no_resolver),
+		cmocka_unit_test(mapped_loopback),
 		cmocka_unit_test(families),
 		cmocka_unit_test(us_when_connecting),
 		cmocka_unit_test(bounds),

@@ -19,6 +19,7 @@
 #define STOP_NS (8 * 1000000000LL) /* of the ten seconds that a process has */
 #define STOP_LOOK_NS (20 * 1000000LL)
 #define SOCKET_DIRS_MAX 32u
+#define SPARE_DESCRIPTORS 64u
 
 /* A body that comes in parts, or as a file, before its relay_deliver. */
 struct upload {
@@ -215,6 +216,7 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	pool_init(&l->pool, &l->env, &p->work);
 	register_metrics(l);
 	jail_out->may = WORLD_MAY_CONNECT | WORLD_MAY_THREADS;
+	jail_out->max_fds = 2 * (DELIVERIES_MAX + POOL_MAX) + SPARE_DESCRIPTORS; /* a connection and a file each */
 	allow_sockets(l, jail_out);
 	return ERR_NONE;
 }

@@ -391,12 +391,15 @@ enum err client_deliver(struct client *c, struct delivery *d)
 	d->reach = RELAY_REACH_REACHED;
 	d->trouble_by = t.by;
 	t.bdat = d->in->body_kind == BODY_KIND_BINARY_MIME;
-	TRY(check_fit(&t));
+	enum err e = check_fit(&t);
+	if (e == ERR_IO)
+		delivery_decide_open(d, d->own, t.by);
+	TRY(e);
 	if (d->open == 0)
 		return arena_err(d->arena);
 	choose_group(&t);
 	c->messages++;
-	enum err e = c->in_transaction ? client_command(c, d, STR("RSET\r\n"), "RSET") : ERR_NONE;
+	e = c->in_transaction ? client_command(c, d, STR("RSET\r\n"), "RSET") : ERR_NONE;
 	c->in_transaction = false;
 	if (e == ERR_NONE)
 		e = envelope(&t);

@@ -119,6 +119,18 @@ enum err stream_fill_idle(struct stream *s)
 	}
 }
 
+void stream_idle(struct stream *s)
+{
+	if (s->in && s->in_from == s->in_to) {
+		loop_buffer_put(s->src.loop, s->in);
+		s->in = NULL;
+	}
+	if (s->out && s->out_n == 0) {
+		loop_buffer_put(s->src.loop, s->out);
+		s->out = NULL;
+	}
+}
+
 /* Sends `first` (what is buffered) and then `rest`. */
 static YIELDS enum err send_all(struct stream *s, struct str first, struct str rest)
 {

@@ -40,6 +40,8 @@ void stream_consume(struct stream *s, size_t n);
 YIELDS enum err stream_fill(struct stream *s) MUST_CHECK;
 /* As stream_fill, at a command boundary: see source_wait_idle(). Gives an empty buffer back before. */
 YIELDS enum err stream_fill_idle(struct stream *s) MUST_CHECK;
+/* Nobody will wait on the stream for a while: empty buffers go back to the pool. */
+void stream_idle(struct stream *s);
 /* Adds to the output buffer; sends when it is full. */
 YIELDS enum err stream_write(struct stream *s, struct str bytes) MUST_CHECK;
 /* Sends what is buffered, all of it, or an error. */

@@ -59,8 +59,8 @@ struct master {
 };
 
 /* Order of starting; the reverse is not the order of stopping (M3). */
-static const enum role start_order[] = { ROLE_CONTROL, ROLE_RESOLVER, ROLE_LOOKUP, ROLE_LOCAL, ROLE_QUEUE, ROLE_SMTPD };
-static const enum role stop_order[] = { ROLE_SMTPD, ROLE_QUEUE, ROLE_LOCAL, ROLE_LOOKUP, ROLE_RESOLVER, ROLE_CONTROL };
+static const enum role start_order[] = { ROLE_CONTROL, ROLE_RESOLVER, ROLE_LOOKUP, ROLE_LOCAL, ROLE_RELAY, ROLE_QUEUE, ROLE_SMTPD };
+static const enum role stop_order[] = { ROLE_SMTPD, ROLE_QUEUE, ROLE_LOCAL, ROLE_RELAY, ROLE_LOOKUP, ROLE_RESOLVER, ROLE_CONTROL };
 
 static void failed(struct master *m, const char *what, enum err e, struct str detail)
 {
@@ -138,6 +138,12 @@ static unsigned smtpd_count(const struct master *m)
 	return n > 32 ? 32 : n;
 }
 
+static unsigned relay_count(const struct master *m)
+{
+	unsigned n = world_cpus(m->w);
+	return n > 8 ? 8 : n;
+}
+
 /* One socket for each listener and smtpd: SO_REUSEPORT spreads clients evenly (docs/measurements.md §6). */
 static enum err open_listeners(struct master *m)
 {
@@ -176,7 +182,7 @@ static void channel_closed(void *arg, struct ipc *ch)
 
 static unsigned role_count(const struct master *m, enum role role)
 {
-	return role == ROLE_SMTPD ? smtpd_count(m) : 1;
+	return role == ROLE_SMTPD ? smtpd_count(m) : role == ROLE_RELAY ? relay_count(m) : 1;
 }
 
 /* Tells both of a new channel between them (M1). */

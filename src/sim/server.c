@@ -7,6 +7,7 @@
 #include "lookup/lookup.h"
 #include "master/master.h"
 #include "queue/queue.h"
+#include "relay/relay.h"
 #include "resolver/resolver.h"
 #include "smtpd/smtpd.h"
 
@@ -15,7 +16,7 @@
 #define STOP_NS (INT64_C(120) * 1000000000)
 #define CALL_NS (INT64_C(40) * 1000000000)
 #define CALL_ARENA_MAX ((size_t)8 << 20)
-#define PROCESSES_MIN 6u
+#define PROCESSES_MIN 8u
 
 /* ---- the programs ------------------------------------------------------------------------------ */
 
@@ -39,6 +40,11 @@ static int main_local(struct world *w, unsigned index)
 	return proc_main(w, &local_ops, index);
 }
 
+static int main_relay(struct world *w, unsigned index)
+{
+	return proc_main(w, &relay_ops, index);
+}
+
 static int main_lookup(struct world *w, unsigned index)
 {
 	return proc_main(w, &lookup_ops, index);
@@ -56,7 +62,7 @@ static int main_control(struct world *w, unsigned index)
 
 const struct sim_program run_programs[] = {
 	{ "master", main_master }, { "smtpd", main_smtpd },   { "queue", main_queue },	  { "local", main_local },
-	{ "lookup", main_lookup }, { "resolver", main_resolver }, { "control", main_control }, { NULL, NULL },
+	{ "relay", main_relay },   { "lookup", main_lookup }, { "resolver", main_resolver }, { "control", main_control }, { NULL, NULL },
 };
 
 /* ---- asking ---------------------------------------------------------------------------------------- */

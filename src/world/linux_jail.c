@@ -150,7 +150,7 @@ static const int always[] = {
 	NR(getrandom), NR(recvmsg), NR(sendmsg), NR(recvfrom), NR(sendto), NR(shutdown), NR(getsockopt),
 	NR(setsockopt), NR(getsockname), NR(getpeername), NR(mmap), NR(munmap), NR(mprotect), NR(madvise),
 	NR(mremap), NR(brk), NR(futex), NR(rt_sigprocmask), NR(rt_sigaction), NR(rt_sigreturn), NR(sigaltstack),
-	NR(pwrite64), NR(pwritev), /* smtpd writes to files that queue handed out */
+	NR(pwrite64), NR(pwritev), NR(pread64), /* smtpd and relay write to and read from files that queue handed out */
 	NR(exit), NR(exit_group), NR(getpid), NR(gettid), NR(geteuid), NR(tgkill), NR(restart_syscall), NR(sched_yield),
 	NR(clock_nanosleep), NR(nanosleep), NR(sched_getaffinity), NR(membarrier), NR(prlimit64), NR(getuid),
 };

@@ -144,11 +144,11 @@ static enum err path_addr(struct str path, union sock_addr *a)
 	return ERR_NONE;
 }
 
-enum err world_connect_path(struct world *w, struct str path, int *fd_out)
+static enum err connect_unix(struct world *w, int type, struct str path, int *fd_out)
 {
 	union sock_addr a;
 	TRY(path_addr(path, &a));
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return net_err();
 	if (connect(fd, &a.any, sizeof a.path) != 0) {
@@ -158,6 +158,16 @@ enum err world_connect_path(struct world *w, struct str path, int *fd_out)
 	}
 	*fd_out = fd;
 	return ERR_NONE;
+}
+
+enum err world_connect_path(struct world *w, struct str path, int *fd_out)
+{
+	return connect_unix(w, SOCK_SEQPACKET, path, fd_out);
+}
+
+enum err world_connect_stream_path(struct world *w, struct str path, int *fd_out)
+{
+	return connect_unix(w, SOCK_STREAM, path, fd_out);
 }
 
 enum err world_listen_path(struct world *w, struct str path, unsigned mode, int *fd_out)

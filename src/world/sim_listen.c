@@ -128,6 +128,14 @@ enum err world_connect_path(struct world *w, struct str path, int *fd_out)
 	return sim_connect_path(w, w->host, path, fd_out);
 }
 
+/* The simulation has no such socket: nothing in it listens on one. */
+enum err world_connect_stream_path(struct world *w, struct str path UNUSED, int *fd_out UNUSED)
+{
+	sim_enter(w, 10 * US);
+	TRY(sim_jail_check(w, WORLD_MAY_CONNECT, "connect to a path"));
+	return ERR_NOT_FOUND;
+}
+
 enum err sim_connect_path(struct world *w, struct sim_host *h, struct str path, int *fd_out)
 {
 	struct sim_inode *i;

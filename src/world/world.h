@@ -154,6 +154,11 @@ enum err world_listen(struct world *w, const struct ip *addr, int reuse_port, in
 /* A SOCK_SEQPACKET socket in the file system, replacing a dead one; mode e.g. 0660. */
 enum err world_listen_path(struct world *w, struct str path, unsigned mode, int *fd_out) MUST_CHECK;
 enum err world_connect_path(struct world *w, struct str path, int *fd_out) MUST_CHECK;
+/*
+ * Connects to a SOCK_STREAM socket in the file system (LMTP). ERR_BUSY: its queue is full; ERR_NOT_FOUND. Goes
+ * on in the jail when that has WORLD_MAY_CONNECT and the socket's directory among dirs[].
+ */
+enum err world_connect_stream_path(struct world *w, struct str path, int *fd_out) MUST_CHECK;
 /* ERR_BUSY: none waits. ERR_LIMIT: no descriptor to be had; the connection keeps waiting. */
 enum err world_accept(struct world *w, int listen_fd, int *fd_out, struct ip *peer_out) MUST_CHECK;
 /* Starts connecting; when WORLD_OUT is ready world_connect_result() tells how it went. */

@@ -20,7 +20,7 @@ def server():
 
 def test_every_child_is_jailed(server):
     processes = server.status()
-    assert {p["role"] for p in processes} == {"smtpd", "queue", "local", "lookup", "resolver", "control"}
+    assert {p["role"] for p in processes} == {"smtpd", "queue", "local", "relay", "lookup", "resolver", "control"}
     for p in processes:
         s = status(p["pid"])
         assert s["NoNewPrivs"] == "1", p
@@ -41,7 +41,7 @@ def test_each_role_has_a_user_of_its_own(server):
 
 def test_who_meets_strangers_has_no_file_open(server):
     for p in server.status():
-        if p["role"] not in ("smtpd", "resolver"):
+        if p["role"] not in ("smtpd", "relay", "resolver"):
             continue
         targets = [os.readlink(f"/proc/{p['pid']}/fd/{fd}") for fd in os.listdir(f"/proc/{p['pid']}/fd")]
         odd = [t for t in targets if not t.startswith(("socket:", "anon_inode:", "/dev/null")) and not t.endswith("/log")]

@@ -2,13 +2,13 @@
 # PORT, RUN (scratch directory), MAILDIR, USERS, CONC and PROJECT (this checkout) set; see docs/benchmarks.md.
 # Builds into $PROJECT/build unless GODWIT_BUILD names a finished build.
 peer_start() {
-	local build=${GODWIT_BUILD:-$PROJECT/build} deliver=yes processes=${GODWIT_SMTPD:-0} i users=""
+	local build=${GODWIT_BUILD:-$PROJECT/build} deliver=yes processes=0 i users=""
 	if [ ! -x "$build/godwit" ]; then
 		meson setup --buildtype=release "$build" "$PROJECT" >"$RUN/build.log" 2>&1
 		ninja -C "$build" >>"$RUN/build.log" 2>&1 || { cat "$RUN/build.log"; return 1; }
 	fi
 	case "$MODE" in
-	hold | relay | deep) deliver=no ;;
+	hold) deliver=no ;;
 	idle) deliver=no processes=1 ;;
 	esac
 	cat >"$RUN/godwit.conf" <<-CONF
@@ -20,6 +20,8 @@ peer_start() {
 		log_level warning;
 		listen smtp { address 127.0.0.1:$PORT; }
 		domain local.test { }
+		route sink { to sink.test; via smtp 127.0.0.1:${SINK:-25}; connections 100; }
+		route dead { to dead.test; via smtp 127.0.0.1:${DEAD:-25}; connections 100; }
 		limits { connections $((CONC + 1000)); connections_per_client $((CONC + 1000)); transactions 100000000; queue_free_space 64M; }
 	CONF
 	chmod 711 "$RUN"

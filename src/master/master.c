@@ -370,10 +370,10 @@ static YIELDS void mend(struct master *m, struct child *a, struct child *b)
 	log_channel_mended(&m->log, NO_IDS, str_z(role_name(a->role)), str_z(role_name(b->role)), e);
 }
 
-/* coroutine: M1, after a moment in which a death would be noticed */
+/* coroutine */
 static void mender(void *arg)
 {
-	struct master *m = arg;
+	struct master *m = arg; /* M1; the pause is for a death to be noticed */
 	while (!m->stopping && co_wait(&m->lost) == ERR_NONE) {
 		if (co_sleep_until(world_mono_ns(m->w) + MEND_AFTER_NS) != ERR_NONE)
 			return;

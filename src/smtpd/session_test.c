@@ -117,6 +117,9 @@ static const struct dialogue dialogues[] = {
 	{ "RSET between chunks", S(OPEN "BDAT 2\r\nx\nRSET\r\nBDAT 2 LAST\r\n\r\nQUIT\r\n"), "220 250 250 250 554 250 503 221", 0, S(""), 0 },
 	{ "chunks after a bad one", S(OPEN "BDAT 2\r\nx\nBDAT 2\r\n\r\nBDAT 0 LAST\r\n" MAIL), "220 250 250 250 554 503 503 250", 0, S(""), 0 },
 
+	{ "H15 STARTTLS is not offered: what follows it is plain and answered as such",
+	  S(EHLO "STARTTLS\r\n" MAIL RCPT "DATA\r\n" TEXT ".\r\nQUIT\r\n"), "220 250 502 250 250 354 250 221", 1, S(TEXT), 0 },
+
 	/* ---- H14: RFC 2920 ---- */
 	{ "H14 DATA ends the batch", S(OPEN "DATA\r\n" TEXT ".\r\n" MAIL "QUIT\r\n"), "220 250 250 250 354 250 250 221", 1,
 	  S(TEXT), 0 },

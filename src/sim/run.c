@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "sim/peer.h"
 #include "sim/script.h"
 
 #define ARENA_MAX ((size_t)1 << 30)
@@ -106,6 +107,7 @@ static YIELDS void play_random(struct run *r)
 
 static YIELDS void play(struct run *r)
 {
+	peers_start(r);
 	if (!server_start(r)) {
 		sim_fail(r->s, "the server does not start");
 		return;
@@ -125,6 +127,7 @@ static YIELDS void play(struct run *r)
 	run_sleep(r, SETTLE_NS);
 	oracle_judge(r);
 	server_stop(r);
+	peers_stop(r);
 }
 
 /* coroutine */

@@ -50,6 +50,7 @@ struct run {
 	bool stopped;	 /* in order, by the script */
 	bool dropped;	 /* the operator dropped mail: it may be missing */
 	bool done, armed;
+	struct peer *peers; /* servers elsewhere: peer.h */
 	unsigned crashes; /* so far: of the machine, or of a process */
 	uint64_t ops_before[SIM_OPS];
 	struct str conf_text;

@@ -89,6 +89,7 @@ static YIELDS enum err stay_silent(struct guest *g, enum peer_step step)
 /* What a rule says about this step; else `normal`. g->code: what was said, 0: nothing was to be said. */
 static YIELDS enum err answer(struct guest *g, enum peer_step step, struct str to, struct str normal)
 {
+	struct peer *p = g->p;
 	struct peer_rule *rule = rule_for(g, step, to);
 	uint64_t code = 0;
 	if (rule && rule->act == PEER_SILENT)
@@ -100,6 +101,8 @@ static YIELDS enum err answer(struct guest *g, enum peer_step step, struct str t
 	if (str_to_u64(str_sub(normal, 0, 3), 999, &code) != ERR_NONE)
 		code = 0;
 	g->code = (unsigned)code;
+	if (rule)
+		sim_note(p->r->s, "%.*s says: %.*s", STR_ARG(p->name), STR_ARG(str_sub(normal, 0, str_find(normal, '\r'))));
 	if (normal.n)
 		TRY(say(g, normal));
 	return code == 421 ? ERR_CLOSED : ERR_NONE;
@@ -111,7 +114,8 @@ static YIELDS enum err read_line(struct guest *g, struct str *line_out)
 		struct str in = stream_input(&g->stream);
 		size_t lf = str_find(in, '\n');
 		if (lf < in.n) {
-			*line_out = arena_str(&g->arena, str_trim(str_sub(in, 0, lf)));
+			size_t end = lf > 0 && in.p[lf - 1] == '\r' ? lf - 1 : lf;
+			*line_out = arena_str(&g->arena, str_sub(in, 0, end));
 			stream_consume(&g->stream, lf + 1);
 			return ERR_NONE;
 		}
@@ -300,6 +304,7 @@ static YIELDS enum err ehlo(struct guest *g)
 static YIELDS enum err command(struct guest *g, struct str line)
 {
 	struct str rest, verb = str_split(line, ' ', &rest);
+	sim_note(g->p->r->s, "%.*s hears: %.*s", STR_ARG(g->p->name), STR_ARG(line));
 	if (str_eq_nocase(verb, STR("MAIL")))
 		return mail(g, line);
 	if (str_eq_nocase(verb, STR("RCPT")))

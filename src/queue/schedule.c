@@ -35,17 +35,16 @@ void queue_schedule(struct queue *q, struct message *m)
 }
 
 /* RFC 5321 §4.5.4.1: retries become rarer; the jitter keeps what failed together from coming back together. */
-int64_t queue_retry_ms(struct queue *q, unsigned attempts)
+int64_t queue_retry_ms(const struct queue *q, unsigned attempts, uint64_t jitter)
 {
-	uint64_t ms = q->p->conf.times.retry_first, most = q->p->conf.times.retry_max, r;
+	uint64_t ms = q->p->conf.times.retry_first, most = q->p->conf.times.retry_max;
 	if (ms == 0)
 		ms = 1000;
 	for (unsigned i = 1; i < attempts && ms < most; i++)
 		ms *= 2;
 	if (ms > most && most > 0)
 		ms = most;
-	world_random(q->p->w, &r, sizeof r);
-	return (int64_t)(ms - ms / 8 + r % (ms / 4 + 1));
+	return (int64_t)(ms - ms / 8 + jitter % (ms / 4 + 1));
 }
 
 int64_t queue_expiry_ms(const struct queue *q, const struct message *m)

@@ -459,7 +459,14 @@ static bool read_reply(struct run *r, const struct statement *st, struct peer_ru
 	uint64_t code;
 	struct buf b = buf_grow(r->mem, LINE_BYTES);
 	size_t i = 3;
-	if (!step_of(st, 1, &rule->step) || st->n < 4 || str_to_u64(st->words[2], 999, &code) != ERR_NONE)
+	if (!step_of(st, 1, &rule->step) || st->n < 4)
+		return false;
+	if (word_is(st, 2, "raw")) {
+		rule->text = st->words[i];
+		rule->code = str_starts(rule->text, STR("2")) ? 250 : 550;
+		return read_limits(st, i + 1, rule);
+	}
+	if (str_to_u64(st->words[2], 999, &code) != ERR_NONE)
 		return false;
 	rule->code = (unsigned)code;
 	buf_addf(&b, "%llu", (unsigned long long)code);

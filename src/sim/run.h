@@ -99,6 +99,8 @@ struct load {
 	struct str to[16];
 	size_t to_n;
 	struct ip from;
+	const char *const *senders; /* for a tenth of the messages each */
+	size_t senders_n;
 	unsigned next; /* number of the next message */
 };
 /* `load …`: in the background. */

@@ -159,6 +159,15 @@ static void has_failed(struct group *g, size_t i)
 	log_message_bounced(&q->p->log, message_ids(g->d->id), st->address, st->enhanced, st->text);
 }
 
+/* That it is late. Not at once, or what cannot be told would keep us busy. */
+static void tell_later(struct group *g, struct spool_state *st)
+{
+	int64_t at_ms = world_wall_ms(g->d->q->p->w) + queue_retry_ms(g->d->q, 1, g->d->jitter);
+	st->told = false;
+	if (st->next_ms < at_ms)
+		st->next_ms = at_ms;
+}
+
 static void conclude(struct group *g, enum err told)
 {
 	for (size_t i = 0; i < g->states_n; i++) {
@@ -168,7 +177,7 @@ static void conclude(struct group *g, enum err told)
 		else if (n->failed)
 			has_failed(g, i);
 		else if (n->action == DSN_DELAYED && n->tell && told != ERR_NONE)
-			g->states[i].told = false; /* another time */
+			tell_later(g, &g->states[i]);
 	}
 }
 

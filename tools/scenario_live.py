@@ -25,7 +25,7 @@ SKIPPED = 77
 ASSERT_SECONDS = 30
 REPLY_SECONDS = 60
 SLOW = 4 if os.environ.get("GODWIT_ASAN") else 1
-SIM_ONLY = {"elapse", "crash", "fault", "disk", "clock", "partition", "heal", "dns"}
+SIM_ONLY = {"elapse", "crash", "fault", "disk", "clock", "partition", "heal", "dns", "server"}
 FILL_LINE = b"The bar-tailed godwit flies from Alaska to New Zealand without a stop, and arrives.\r\n"
 TRACE = re.compile(rb"(?:(?:Return-Path|Delivered-To|Received|X-Original-To):[^\n]*\n|[ \t][^\n]*\n)*\Z")
 

@@ -38,6 +38,7 @@ static struct delivery *delivery_new(struct queue *q, struct message *m)
 	d->q = q;
 	d->id = m->id;
 	d->arena = arena_make(q->p->mem, DELIVERY_ARENA_MAX);
+	world_random(q->p->w, &d->jitter, sizeof d->jitter);
 	d->bytes = m->flags & MESSAGE_IN_FILE ? 0 : (size_t)m->body_bytes;
 	q->flying_bytes += d->bytes;
 	return d;

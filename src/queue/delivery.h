@@ -36,6 +36,7 @@ struct delivery {
 	struct scope scope; /* of the groups */
 	uint32_t reserved;  /* a destination where room is kept until the groups are made; DEST_UNKNOWN: none */
 	struct site *reserved_site;
+	uint64_t jitter; /* random: the same for all recipients, so that those of one place stay together */
 };
 
 /* What was found of a recipient at one attempt; strings in an arena of the delivery, or constant. */

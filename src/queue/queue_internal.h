@@ -93,7 +93,7 @@ bool queue_may_deliver(const struct queue *q, size_t bytes);
 /* The same for new mail that can wait in memory. */
 bool queue_may_keep(const struct queue *q, size_t bytes);
 /* When to try again after so many attempts. */
-int64_t queue_retry_ms(struct queue *q, unsigned attempts);
+int64_t queue_retry_ms(const struct queue *q, unsigned attempts, uint64_t jitter);
 int64_t queue_expiry_ms(const struct queue *q, const struct message *m);
 /* Whether it has waited so long that its sender is to hear of it. */
 bool queue_is_late(const struct queue *q, const struct message *m, int64_t now_ms);

@@ -93,7 +93,7 @@ void settle_deferred(struct group *g, uint16_t number, const struct found *f)
 		return;
 	}
 	struct spool_state *st = new_state(g, number, RCPT_STATE_QUEUED, f);
-	int64_t wait_ms = queue_retry_ms(q, st->attempts);
+	int64_t wait_ms = queue_retry_ms(q, st->attempts, g->d->jitter);
 	st->next_ms = now_ms + wait_ms;
 	counter_add(q->m.deferred, 1);
 	log_message_deferred(&q->p->log, message_ids(g->d->id), st->address, f->enhanced, st->text, wait_ms);
@@ -138,9 +138,10 @@ static void not_yet(struct group *g, size_t i)
 	struct queue *q = g->d->q;
 	struct spool_state *st = &g->states[i];
 	st->state = RCPT_STATE_QUEUED;
-	st->next_ms = world_wall_ms(q->p->w) + queue_retry_ms(q, 1);
+	int64_t wait_ms = queue_retry_ms(q, 1, g->d->jitter);
+	st->next_ms = world_wall_ms(q->p->w) + wait_ms;
 	log_message_deferred(&q->p->log, message_ids(g->d->id), st->address, st->enhanced,
-			     STR("it failed for good, but its sender cannot be told now"), queue_retry_ms(q, 1));
+			     STR("it failed for good, but its sender cannot be told now"), wait_ms);
 }
 
 /* P2: bounced with a DSN, or discarded by a rule that is named. */
@@ -158,6 +159,15 @@ static void has_failed(struct group *g, size_t i)
 	log_message_bounced(&q->p->log, message_ids(g->d->id), st->address, st->enhanced, st->text);
 }
 
+/* That it is late. Not at once, or what cannot be told would keep us busy. */
+static void tell_later(struct group *g, struct spool_state *st)
+{
+	int64_t at_ms = world_wall_ms(g->d->q->p->w) + queue_retry_ms(g->d->q, 1, g->d->jitter);
+	st->told = false;
+	if (st->next_ms < at_ms)
+		st->next_ms = at_ms;
+}
+
 static void conclude(struct group *g, enum err told)
 {
 	for (size_t i = 0; i < g->states_n; i++) {
@@ -167,7 +177,7 @@ static void conclude(struct group *g, enum err told)
 		else if (n->failed)
 			has_failed(g, i);
 		else if (n->action == DSN_DELAYED && n->tell && told != ERR_NONE)
-			g->states[i].told = false; /* another time */
+			tell_later(g, &g->states[i]);
 	}
 }
 

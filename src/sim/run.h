@@ -50,6 +50,7 @@ struct run {
 	bool stopped;	 /* in order, by the script */
 	bool dropped;	 /* the operator dropped mail: it may be missing */
 	bool done, armed;
+	struct peer *peers; /* servers elsewhere: peer.h */
 	unsigned crashes; /* so far: of the machine, or of a process */
 	uint64_t ops_before[SIM_OPS];
 	struct str conf_text;
@@ -98,6 +99,8 @@ struct load {
 	struct str to[16];
 	size_t to_n;
 	struct ip from;
+	const char *const *senders; /* for a tenth of the messages each */
+	size_t senders_n;
 	unsigned next; /* number of the next message */
 };
 /* `load …`: in the background. */

@@ -265,6 +265,10 @@ static size_t make_groups(struct delivery *d, struct message *m, struct group **
 	for (uint16_t i = 0; i < m->rcpts_n && i < d->env.recipients_n; i++) {
 		if (m->rcpts[i].state != RCPT_STATE_QUEUED || m->rcpts[i].next_ms > now_ms)
 			continue;
+		if (d->env.recipients[i].target.kind == TARGET_KIND_EXPANSION) {
+			settle_expanded(late, i);
+			continue;
+		}
 		uint32_t dest = dest_of(d, m, i);
 		struct group *g = group_for(d, groups, &n, dest, due);
 		if (g)

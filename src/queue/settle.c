@@ -58,6 +58,15 @@ void settle_delivered(struct group *g, uint16_t number, enum rcpt_state state, c
 	}
 }
 
+void settle_expanded(struct group *g, uint16_t number)
+{
+	struct found f = { .by = STR("queue"), .enhanced = STR("2.0.0"),
+			   .text = STR("an alias with several targets: its sender is told so") };
+	(void)new_state(g, number, RCPT_STATE_DELIVERED, &f);
+	g->news[g->states_n - 1].found.text = STR(""); /* the report says it better */
+	tell(g, number, DSN_EXPANDED);
+}
+
 void settle_held(struct group *g, uint16_t number, struct str enhanced, struct str text)
 {
 	struct queue *q = g->d->q;
@@ -140,7 +149,7 @@ static void not_yet(struct group *g, size_t i)
 	st->state = RCPT_STATE_QUEUED;
 	st->next_ms = world_wall_ms(q->p->w) + queue_retry_ms(q, 1);
 	log_message_deferred(&q->p->log, message_ids(g->d->id), st->address, st->enhanced,
-			     STR("it failed for good, but its sender cannot be told now"), queue_retry_ms(q, 1));
+			     STR("its sender cannot be told now"), queue_retry_ms(q, 1));
 }
 
 /* P2: bounced with a DSN, or discarded by a rule that is named. */
@@ -162,7 +171,7 @@ static void conclude(struct group *g, enum err told)
 {
 	for (size_t i = 0; i < g->states_n; i++) {
 		struct news *n = &g->news[i];
-		if (n->failed && told != ERR_NONE)
+		if ((n->failed || n->action == DSN_EXPANDED) && n->tell && told != ERR_NONE)
 			not_yet(g, i);
 		else if (n->failed)
 			has_failed(g, i);

@@ -185,7 +185,7 @@ static void envelope_store(struct buf *b, const struct envelope *env)
 
 static void rcpt_load(struct cursor *c, struct envelope_rcpt *r)
 {
-	r->target.kind = (enum target_kind)get_enum(c, TARGET_KIND_REMOTE + 1);
+	r->target.kind = (enum target_kind)get_enum(c, TARGET_KIND_EXPANSION + 1);
 	r->target.address = get_text(c, 320);
 	r->target.mailbox = get_text(c, 600);
 	r->forward_path = get_text(c, 1100);

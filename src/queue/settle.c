@@ -28,6 +28,7 @@ static struct spool_state *new_state(struct group *g, uint16_t number, enum rcpt
 	struct spool_state *st = &g->states[g->states_n++];
 	*st = (struct spool_state){ .number = number, .state = state, .attempts = m->rcpts[number].attempts + 1u,
 				    .at_ms = world_wall_ms(g->d->q->p->w), .told = m->rcpts[number].told,
+				    .route = index_route(&g->d->q->ix, &m->rcpts[number]),
 				    .address = rcpt_of(g, number)->target.address,
 				    .by = f->by, .enhanced = f->enhanced, .text = words(g, f) };
 	return st;

@@ -504,7 +504,10 @@ class Run:
         elif st.starts("queue", "has"):
             self.check_queue(st)
         elif st.starts("queue"):
-            self.server.must("queue", st.words[1], *(st.words[2:] or ["--all"]))
+            words = st.words[2:] or ["--all"]
+            if st.words[1] == "move":
+                words = [words[0], "--route", words[2] or "-"]
+            self.server.must("queue", st.words[1], *words)
         elif st.starts("expect", "log"):
             self.check_log(st)
         elif st.starts("stop"):

@@ -28,6 +28,7 @@ static struct spool_state *new_state(struct group *g, uint16_t number, enum rcpt
 	struct spool_state *st = &g->states[g->states_n++];
 	*st = (struct spool_state){ .number = number, .state = state, .attempts = m->rcpts[number].attempts + 1u,
 				    .at_ms = world_wall_ms(g->d->q->p->w), .told = m->rcpts[number].told,
+				    .route = index_route(&g->d->q->ix, &m->rcpts[number]),
 				    .address = rcpt_of(g, number)->target.address,
 				    .by = f->by, .enhanced = f->enhanced, .text = words(g, f) };
 	return st;
@@ -56,6 +57,15 @@ void settle_delivered(struct group *g, uint16_t number, enum rcpt_state state, c
 		log_message_delivered(&q->p->log, message_ids(g->d->id), st->address, st->text);
 		tell(g, number, DSN_DELIVERED);
 	}
+}
+
+void settle_expanded(struct group *g, uint16_t number)
+{
+	struct found f = { .by = STR("queue"), .enhanced = STR("2.0.0"),
+			   .text = STR("an alias with several targets: its sender is told so") };
+	(void)new_state(g, number, RCPT_STATE_DELIVERED, &f);
+	g->news[g->states_n - 1].found.text = STR(""); /* the report says it better */
+	tell(g, number, DSN_EXPANDED);
 }
 
 void settle_held(struct group *g, uint16_t number, struct str enhanced, struct str text)
@@ -141,7 +151,7 @@ static void not_yet(struct group *g, size_t i)
 	int64_t wait_ms = queue_retry_ms(q, 1, g->d->jitter);
 	st->next_ms = world_wall_ms(q->p->w) + wait_ms;
 	log_message_deferred(&q->p->log, message_ids(g->d->id), st->address, st->enhanced,
-			     STR("it failed for good, but its sender cannot be told now"), wait_ms);
+			     STR("its sender cannot be told now"), wait_ms);
 }
 
 /* P2: bounced with a DSN, or discarded by a rule that is named. */
@@ -172,7 +182,7 @@ static void conclude(struct group *g, enum err told)
 {
 	for (size_t i = 0; i < g->states_n; i++) {
 		struct news *n = &g->news[i];
-		if (n->failed && told != ERR_NONE)
+		if ((n->failed || n->action == DSN_EXPANDED) && n->tell && told != ERR_NONE)
 			not_yet(g, i);
 		else if (n->failed)
 			has_failed(g, i);

@@ -184,15 +184,15 @@ static void do_partition(struct run *r, const struct statement *st)
 
 static YIELDS void do_queue(struct run *r, const struct statement *st)
 {
-	static const char *const names[] = { "flush", "retry", "hold", "release", "drop" };
+	static const char *const names[] = { "flush", "retry", "hold", "release", "drop", "move" };
 	static const enum queue_action actions[] = { QUEUE_ACTION_FLUSH, QUEUE_ACTION_RETRY, QUEUE_ACTION_HOLD,
-						     QUEUE_ACTION_RELEASE, QUEUE_ACTION_DROP };
+						     QUEUE_ACTION_RELEASE, QUEUE_ACTION_DROP, QUEUE_ACTION_MOVE };
 	uint64_t n;
-	for (size_t i = 0; i < 5; i++) {
+	for (size_t i = 0; i < 6; i++) {
 		if (!word_is(st, 1, names[i]))
 			continue;
 		r->dropped |= actions[i] == QUEUE_ACTION_DROP;
-		enum err e = server_queue_act(r, actions[i], st->n > 2 ? st->words[2] : STR(""), &n);
+		enum err e = server_queue_act(r, actions[i], st->n > 2 ? st->words[2] : STR(""), st->n > 4 ? st->words[4] : STR(""), &n);
 		if (e != ERR_NONE)
 			run_fail(r, st, "queue %s: %s", names[i], err_name(e));
 		return;

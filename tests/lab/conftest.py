@@ -89,7 +89,7 @@ def lab():
 def dns(lab):
     return Dns(lab, {
         "lab": (ZONE, "signed"),
-        "bogus.lab": (f"@ MX 10 mx\nmx A {v4(NUMBERS['sink'])}\n", ("mx.bogus.lab.", "mx.evil.lab.")),
+        "bogus.lab": (f"@ MX 10 mx\nmx A {v4(NUMBERS['sink'])}\n", ("MX\t10", "MX\t11")),
         "plain.lab": (f"@ MX 10 mx\nmx A {v4(NUMBERS['sink'])}\n", "plain"),
         "77.10.in-addr.arpa": ("".join(f"{n}.0 PTR mx.{name}.lab.\n" for name, n in NUMBERS.items()) + "10.0 PTR mx.gw.lab.\n", "plain"),
     })

@@ -326,9 +326,12 @@ static enum err it_is_us(struct client *c, struct delivery *d)
 
 static enum err no_connection(struct client *c, struct delivery *d, enum err e, bool at_once)
 {
+	const struct ip *source = c->address.family == IP_V4 ? &c->route->source_v4 : &c->route->source_v6;
+	bool own = c->address.family != IP_UNIX && source->family != IP_NONE;
 	counter_add(c->env->count.failed_connections, 1);
 	const char *why = e == ERR_TIMEOUT ? "no answer to the attempt to connect" :
 			  e == ERR_LIMIT   ? "we have no descriptor for a connection" :
+			  at_once && own   ? "there is no way to this address from the route's source" :
 			  at_once	   ? "there is no way to this address from here" :
 					     "connecting was refused, or there is no way there";
 	d->reach = RELAY_REACH_UNREACHABLE;

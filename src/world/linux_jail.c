@@ -82,8 +82,12 @@ struct net_port_attr { /* struct landlock_net_port_attr of ABI 4 */
 };
 #define RULE_NET_PORT 2
 
+/* Who may connect to any port may choose an own address for it, with a port that the kernel picks. */
 static enum err allow_ports(int ruleset, const struct world_jail *j)
 {
+	struct net_port_attr any = { .allowed_access = NET_BIND_TCP, .port = 0 };
+	if (j->tcp_port_count == 0 && syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &any, 0) != 0)
+		return errno_err();
 	for (size_t i = 0; i < j->tcp_port_count; i++) {
 		struct net_port_attr rule = { .allowed_access = NET_CONNECT_TCP, .port = j->tcp_ports[i] };
 		if (syscall(SYS_landlock_add_rule, ruleset, RULE_NET_PORT, &rule, 0) != 0)
@@ -108,8 +112,11 @@ static enum err landlock(const struct world_jail *j)
 	uint64_t rights = fs_rights(abi) & ~(uint64_t)(LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR |
 						       LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM);
 	enum err e = ERR_NONE;
-	for (size_t i = 0; e == ERR_NONE && i < j->dir_count; i++)
+	for (size_t i = 0; e == ERR_NONE && i < j->dir_count; i++) {
 		e = allow_dir(ruleset, j->dirs[i], rights);
+		if (e == ERR_NOT_FOUND) /* where another server's socket will be; connecting needs no right of ours */
+			e = ERR_NONE;
+	}
 	if (e == ERR_NONE && abi >= 4 && j->may & WORLD_MAY_CONNECT)
 		e = allow_ports(ruleset, j);
 	if (e == ERR_NONE && syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)

@@ -600,6 +600,21 @@ enum err source_open(struct source *s, struct loop *l, int fd)
 	return world_watch(l->w, fd, s);
 }
 
+enum err source_open_packets(struct source *s, struct loop *l, int fd)
+{
+	*s = (struct source){ .loop = l, .fd = fd, .ready = WORLD_OUT };
+	return world_watch_packets(l->w, fd, s);
+}
+
+enum err source_wait_output(struct source *s)
+{
+	source_block(s, WORLD_OUT);
+	TRY(world_watch_output(s->loop->w, s->fd, s, true));
+	enum err e = source_wait(s, WORLD_OUT);
+	enum err unwatched = world_watch_output(s->loop->w, s->fd, s, false);
+	return e == ERR_NONE ? unwatched : e;
+}
+
 enum err source_open_listener(struct source *s, struct loop *l, int fd)
 {
 	*s = (struct source){ .loop = l, .fd = fd };

@@ -111,6 +111,8 @@ struct source {
 /* Watches fd. The source must stay where it is until source_close(). */
 enum err source_open(struct source *s, struct loop *l, int fd) MUST_CHECK;
 enum err source_open_listener(struct source *s, struct loop *l, int fd) MUST_CHECK;
+/* For a socket of packets: sending is waited for by source_wait_output(). */
+enum err source_open_packets(struct source *s, struct loop *l, int fd) MUST_CHECK;
 /* Unwatches and closes fd. Nobody may be waiting. Safe to call twice. */
 void source_close(struct source *s);
 /*
@@ -119,6 +121,8 @@ void source_close(struct source *s);
  */
 void source_block(struct source *s, unsigned what);
 YIELDS enum err source_wait(struct source *s, unsigned what) MUST_CHECK;
+/* Of a socket of packets, after ERR_BUSY. */
+YIELDS enum err source_wait_output(struct source *s) MUST_CHECK;
 /*
  * The same for input at a command boundary, where the coroutine may be idle for minutes: it also ends
  * with ERR_CANCELLED when its scope is stopping, and after a short while its stack is parked: copied

@@ -150,8 +150,7 @@ static YIELDS enum err packet_send(struct ipc *ch, struct packet *p)
 		}
 		if (e != ERR_BUSY)
 			return e;
-		source_block(&ch->src, WORLD_OUT);
-		TRY(source_wait(&ch->src, WORLD_OUT));
+		TRY(source_wait_output(&ch->src));
 	}
 }
 
@@ -493,7 +492,7 @@ enum err ipc_open(const struct ipc_config *cfg, struct ipc **ch_out)
 		return e;
 	}
 	bool has_writer = false;
-	e = source_open(&ch->src, cfg->loop, cfg->fd);
+	e = source_open_packets(&ch->src, cfg->loop, cfg->fd);
 	if (e == ERR_NONE) {
 		e = scope_spawn(cfg->scope, "ipc writer", CO_STACK_SMALL, writer, ch);
 		has_writer = e == ERR_NONE;

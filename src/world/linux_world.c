@@ -171,6 +171,18 @@ enum err world_watch(struct world *w, int fd, void *data)
 	return epoll_add(w, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, data);
 }
 
+enum err world_watch_packets(struct world *w, int fd, void *data)
+{
+	return epoll_add(w, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, data);
+}
+
+enum err world_watch_output(struct world *w, int fd, void *data, bool output)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = data };
+	ev.events |= output ? EPOLLOUT : 0;
+	return epoll_ctl(w->epoll_fd, EPOLL_CTL_MOD, fd, &ev) == 0 ? ERR_NONE : errno_err();
+}
+
 enum err world_watch_listener(struct world *w, int fd, void *data)
 {
 	return epoll_add(w, fd, EPOLLIN | EPOLLEXCLUSIVE, data);

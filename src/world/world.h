@@ -53,6 +53,12 @@ struct world_event {
 };
 /* Edge-triggered watch of both directions; data comes back in events, until unwatch or close. */
 enum err world_watch(struct world *w, int fd, void *data) MUST_CHECK;
+/*
+ * The same for a socket of packets, whose every packet that the other end reads would be an event of
+ * WORLD_OUT: that direction is only watched while `output` says so. What is possible then is an event.
+ */
+enum err world_watch_packets(struct world *w, int fd, void *data) MUST_CHECK;
+enum err world_watch_output(struct world *w, int fd, void *data, bool output) MUST_CHECK;
 /* For a listening socket shared by several processes: level-triggered, wakes one of them. */
 enum err world_watch_listener(struct world *w, int fd, void *data) MUST_CHECK;
 /*

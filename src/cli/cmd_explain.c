@@ -76,12 +76,12 @@ static const char *what_is_missing(const struct explain *x)
 }
 
 /* The reverse-path that it would leave with; *sure_out: false when only the server can say. */
-static YIELDS struct str leaves_with(struct explain *x, const struct target *t, bool *sure_out)
+static YIELDS struct str leaves_with(struct explain *x, const struct conf_route *route, const struct target *t, bool *sure_out)
 {
 	struct lookup_forward_in in = { .reverse_path = x->from };
 	struct lookup_forward_out out;
 	*sure_out = true;
-	if (x->from.n == 0 || str_eq_nocase(t->address, x->in.address))
+	if (x->from.n == 0 || route->kind == ROUTE_KIND_LMTP || str_eq_nocase(t->address, x->in.address))
 		return x->from;
 	*sure_out = x->online && CLI_CALL(x->c, CALL_LOOKUP_FORWARD, lookup_forward, &in, &out) == ERR_NONE;
 	return *sure_out ? out.reverse_path : x->from;
@@ -154,7 +154,7 @@ static YIELDS enum err print_route(struct explain *x, const struct target *t)
 	char room[4096];
 	struct buf via = buf_fixed(room, sizeof room);
 	bool sure, named = route->kind == ROUTE_KIND_MX;
-	struct str reverse_path = leaves_with(x, t, &sure);
+	struct str reverse_path = leaves_with(x, route, t, &sure);
 	route_describe(&via, route);
 	if (c->json) {
 		cli_print(c, STR(","));

@@ -41,7 +41,7 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_LISTEN, "tls", CONF_TLS, LIS(tls), "none", 0, 0, "How TLS starts." },
 
 	{ CONF_IN_DOMAIN, "accounts", CONF_CHOICE, 0, "sqlite", 0, 0, "Where the domain's accounts are: the built-in database." },
-	{ CONF_IN_DOMAIN, "mailbox", CONF_CHOICE, 0, "maildir", 0, 0, "Kind of mailbox." },
+	{ CONF_IN_DOMAIN, "mailbox", CONF_MAILBOX, DOM(mailbox), "maildir", 0, 0, "Who keeps the mailboxes: maildir, here, below `mail`; lmtp, the server of the first route that fits, which must be one by lmtp." },
 	{ CONF_IN_DOMAIN, "aliases", CONF_PATH, DOM(aliases), "", 0, 0, "File of aliases, a line each: name: target, target. Beside those of `godwit alias`." },
 	{ CONF_IN_DOMAIN, "subaddress", CONF_TEXT, DOM(subaddress), "+", 0, 0, "Characters that begin a detail: user+detail is user (RFC 5233). \"\": none." },
 	{ CONF_IN_DOMAIN, "catch_all", CONF_ADDRESS, DOM(catch_all), "none", 0, 0, "Address that gets mail for unknown local parts." },

@@ -108,7 +108,11 @@ static const struct {
 	{ GOOD "listen two { address 127.0.0.1:2525; }", 0, 0, "same address" },
 	{ GOOD "listen two { address *:26; tls starttls; }", 2, 32, "no TLS yet" },
 	{ GOOD "domain a.org { limits { errors 5; } }", 2, 16, "do not nest" },
-	{ GOOD "domain a.org { mailbox mbox; }", 2, 24, "maildir" },
+	{ GOOD "domain a.org { mailbox mbox; }", 2, 24, "maildir or lmtp" },
+	{ GOOD "domain a.org { mailbox lmtp; }", 2, 16, "would go by route default, which is not by lmtp" },
+	{ GOOD "route r { to *.a.org; via lmtp unix:/l; } domain b.a.org { }\ndomain a.org { mailbox lmtp; }", 3, 16, "route default" },
+	{ GOOD "route r { from <>; via smtp a; } route s { via lmtp unix:/l; } domain a.org { mailbox lmtp; }", 2, 79, "by route r" },
+	{ GOOD "route r { from <>; via lmtp a; } domain a.org { mailbox lmtp; }", 2, 49, "by route default" },
 	{ GOOD "include \"x\";", 2, 1, "include" },
 	{ GOOD "limits x { }", 2, 1, "takes nothing" },
 	{ GOOD "resolver { servers localhost; }", 2, 20, "address of a resolver" },
@@ -268,6 +272,16 @@ static void understands_routes(void **state)
 	assert_hop(&b->hops[2], "localhost", 2424, 0, 1);
 	assert_int_equal(r->conf.routes[2].kind, ROUTE_KIND_MX);
 	assert_int_equal(r->conf.routes[2].ip, IP_CHOICE_PREFER_V4);
+	done(r);
+	r = parse(GOOD "route r { to b.org *.a.org; via lmtp unix:/l; } domain b.org { mailbox lmtp; } domain x.a.org { mailbox lmtp; }\n"
+		       "domain c.org { mailbox lmtp; mailbox maildir; } domain d.org { }");
+	assert_int_equal(r->errs.n, 0);
+	assert_int_equal(r->conf.domains[0].mailbox, MAILBOX_KIND_LMTP);
+	assert_int_equal(r->conf.domains[2].mailbox, MAILBOX_KIND_MAILDIR);
+	assert_int_equal(r->conf.domains[3].mailbox, MAILBOX_KIND_MAILDIR);
+	done(r);
+	r = parse(GOOD "route default { via lmtp 127.0.0.1; } domain b.org { mailbox lmtp; }");
+	assert_int_equal(r->errs.n, 0);
 	done(r);
 }
 

@@ -6,17 +6,18 @@ import threading
 
 import pytest
 from godwit import Server, free_port, wait_for
+from nameserver import Nsd, missing_tools
 
 
 class Sink(socketserver.StreamRequestHandler):
-    """An SMTP server that takes everything."""
+    """An SMTP or LMTP server that takes everything."""
 
     def say(self, text):
         self.wfile.write(text.encode() + b"\r\n")
 
     def handle(self):
         self.say("220 sink.example ESMTP")
-        data = False
+        data, rcpts, replies = False, 0, 1
         lines = []
         while line := self.rfile.readline():
             line = line.rstrip(b"\r\n")
@@ -26,16 +27,23 @@ class Sink(socketserver.StreamRequestHandler):
                     data = False
                     self.server.taken.append(lines)
                     lines = []
-                    self.say("250 2.0.0 taken")
+                    for _ in range(replies):
+                        self.say("250 2.0.0 taken")
                 continue
             verb = line[:4].upper()
+            if verb == b"MAIL":
+                rcpts = 0
+            if verb == b"RCPT":
+                rcpts += 1
             if verb == b"DATA":
                 data = True
+                replies = rcpts if self.server.lmtp else 1
                 self.say("354 go on")
             elif verb == b"QUIT":
                 self.say("221 bye")
                 return
             else:
+                self.server.lmtp |= verb == b"LHLO"
                 self.server.commands.append(line)
                 self.say("250 ok")
 
@@ -48,7 +56,7 @@ class Listener(socketserver.ThreadingTCPServer):
 @pytest.fixture(name="sink")
 def make_sink():
     with Listener(("127.0.0.1", 0), Sink) as listener:
-        listener.taken, listener.commands = [], []
+        listener.taken, listener.commands, listener.lmtp = [], [], False
         threading.Thread(target=listener.serve_forever, daemon=True).start()
         yield listener
         listener.shutdown()
@@ -109,6 +117,33 @@ def test_selection_move_and_sites(sink):
         assert "moved by the operator to route live" in s.cli("trace", "z@sub.one.example").stdout
 
 
+def test_mailboxes_by_lmtp(sink):
+    extra = (f"domain boxes.example {{ mailbox lmtp; }}\n"
+             f"route boxes {{ to boxes.example; via lmtp 127.0.0.1:{sink.server_address[1]}; }}\n")
+    with Server(extra=extra) as s:
+        s.account("ann@boxes.example", "bob@boxes.example", "carol@example.org")
+        s.cli("alias", "add", "team@example.org", "ann@boxes.example", "bob@boxes.example")
+        with s.smtp() as c:
+            c.ehlo()
+            c.mail("dave@example.net")
+            assert c.rcpt("nobody@boxes.example")[0] == 550
+            assert c.rcpt("team@example.org")[0] == 250
+            assert c.data("Subject: x\r\n\r\nx\r\n")[0] == 250
+            c.mail("carol@example.org")
+            assert c.rcpt("Ann+x@boxes.example", ["NOTIFY=SUCCESS"])[0] == 250
+            assert c.data("Subject: y\r\n\r\ny\r\n")[0] == 250
+        wait_for(lambda: len(sink.taken) == 2, 20, "two messages by LMTP")
+        assert sink.lmtp
+        assert any(line.startswith(b"MAIL FROM:<dave@example.net>") for line in sink.commands)  # no SRS
+        assert any(line.startswith(b"RCPT TO:<ann@boxes.example>") for line in sink.commands)
+        dsn = s.wait_messages("carol@example.org", 1)[0].read_text()
+        assert "Action: delivered" in dsn and "ann@boxes.example" in dsn
+        wait_for(lambda: "delivered" in s.cli("trace", "bob@boxes.example").stdout, 10, "the trace")
+        told = explain(s, "--from", "dave@example.net", "--to", "team@example.org", "--ip", "192.0.2.1")
+        assert [t["route"] for t in told["targets"]] == ["boxes", "boxes"]
+        assert {t["reverse_path"] for t in told["targets"]} == {"dave@example.net"}
+
+
 def explain(server, *args):
     return json.loads(server.cli("explain", "--json", *args).stdout)
 
@@ -144,3 +179,21 @@ def test_explain(sink):
         assert not told["server"] and far["route"] == "dead" and not far["reverse_path_known"]
         assert far["hosts"][0]["host"] == "127.0.0.1"
         assert "no server runs" in s.cli("explain", "--to", "nobody@example.org").stdout
+
+
+@pytest.mark.skipif(bool(missing_tools()), reason="not installed: " + " ".join(missing_tools()))
+def test_explain_asks_the_dns():
+    with Nsd() as ns:
+        ns.zone("mail.example", "@ IN MX 20 b\n@ IN MX 10 a\na IN A 192.0.2.1\na IN AAAA 2001:db8::1\nb IN A 192.0.2.2\n"
+                                "none IN MX 0 .\n", sign=True)
+        ns.start()
+        resolver = f'resolver {{ trust_anchor "{ns.anchors}"; stub mail.example 127.0.0.1:{ns.port}; }}\n'
+        with Server(extra="relay_from 127.0.0.0/8;\n" + resolver) as s:
+            hosts = explain(s, "--to", "x@mail.example")["targets"][0]["hosts"]
+            assert [(h["preference"], h["host"], h["address"]) for h in hosts] == [
+                (10, "a.mail.example", "[2001:db8::1]:25"), (10, "a.mail.example", "192.0.2.1:25"),
+                (20, "b.mail.example", "192.0.2.2:25")]
+            told = explain(s, "--to", "x@none.mail.example")["targets"][0]
+            assert told["hosts"] == [] and told["trouble"].startswith("5.1.10")
+            text = s.cli("explain", "--to", "x@mail.example").stdout
+            assert "20  b.mail.example  192.0.2.2:25" in text

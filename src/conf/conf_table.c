@@ -105,11 +105,41 @@ const struct conf_directive conf_directives[] = {
 };
 const size_t conf_directives_n = sizeof conf_directives / sizeof conf_directives[0];
 
+static const char intro[] =
+	"# Configuration\n\n"
+	"Made by `godwit check --manual` from the table that also drives the parser (`src/conf/conf_table.c`): what stands here is what is understood.\n\n"
+	"    hostname mx.example.org;\n"
+	"    listen smtp { address *:25; }\n"
+	"    domain example.org { subaddress \"+\"; }\n"
+	"    relay_from 192.0.2.0/24;\n"
+	"    route hub { to *.corp.example; via smtp hub.corp.example order 10 backup.corp.example order 20; }\n"
+	"    include \"conf.d/*.conf\";\n\n"
+	"A directive is words and a semicolon; a block is words and braces. A word with blanks, braces or semicolons stands in double quotes, where\n"
+	"`\\\"` and `\\\\` mean themselves. `#` begins a comment. Sizes: `500`, `64K`, `50M`, `2G`. Times: `300ms`, `30s`, `5min`, `4h`, `5d`. Blocks do not nest.\n"
+	"`include` reads files in order of their names, relative to the file it stands in. `godwit check` says all mistakes at once, with line and column;\n"
+	"a running server keeps the configuration that it was started with.\n";
+
+/* In the order of enum conf_block. */
+static const char *const block_docs[CONF_BLOCKS] = {
+	"",
+	"`listen NAME { … }`: where clients connect. Several may be given.",
+	"`domain NAME { … }`: a domain whose mail ends here. International names as A-labels. `godwit domain add` adds others without a restart.",
+	"`relay_domain NAME { … }`: a domain whose mail is taken from everybody and sent on to its other MX hosts, or by a route (see docs/relaying.md).",
+	"`route NAME { … }`: how mail leaves. The first route whose `to` and `from` both fit counts; the route `default` is the last one and always there, "
+	"with the defaults below unless it is written.",
+	"`limits { … }`: what one client and all of them may use.",
+	"`timeouts { … }`: RFC 5321 §4.5.3.2 asks for at least these in most cases.",
+	"`resolver { … }`: where answers of the DNS come from.",
+	"`users { … }`: numeric ids, used when the server is started as root.",
+};
+
 void conf_manual_add(struct buf *b)
 {
-	buf_add(b, STR("# Directives\n\nMade from the table in `src/conf/conf_table.c` by `godwit check --manual`.\n"));
+	buf_add(b, str_z(intro));
 	for (unsigned block = 0; block < CONF_BLOCKS; block++) {
 		buf_addf(b, "\n## %s\n\n", block == CONF_TOP ? "At the top" : conf_block_names[block]);
+		if (*block_docs[block])
+			buf_addf(b, "%s\n\n", block_docs[block]);
 		buf_add(b, STR("| directive | default | meaning |\n|---|---|---|\n"));
 		for (size_t i = 0; i < conf_directives_n; i++) {
 			const struct conf_directive *d = &conf_directives[i];

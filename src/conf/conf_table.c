@@ -33,6 +33,8 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_TOP, "smtputf8", CONF_BOOL, TOP(smtputf8), "yes", 0, 0, "Offers SMTPUTF8 (RFC 6531): addresses beyond ASCII." },
 	{ CONF_TOP, "relay_from", CONF_NETWORKS, TOP(relay_from), "", 0, 0, "Networks whose clients may send to any domain. Without it nobody may." },
 	{ CONF_TOP, "trusted", CONF_NETWORKS, TOP(trusted), "", 0, 0, "Networks whose clients are not made to wait before the greeting." },
+	{ CONF_TOP, "hold_from", CONF_PATTERNS, TOP(hold_from), "", 0, 0, "Sender domains whose new mail is held for the operator (godwit queue release); *.example.org: all below; <>: the null reverse-path." },
+	{ CONF_TOP, "hold_to", CONF_PATTERNS, TOP(hold_to), "", 0, 0, "Likewise by recipient domains; of a message with such a recipient all recipients are held." },
 	{ CONF_TOP, "postmaster", CONF_ADDRESS, TOP(postmaster), "none", 0, 0, "Who gets reports that cannot be returned; none: postmaster of the first domain." },
 	{ CONF_TOP, "srs_secret", CONF_PATH, TOP(srs_secret), "", 0, 0, "File with the secrets of rewritten reverse-paths, one a line: the first signs, the others still verify. For several servers of one domain; else one is made." },
 	{ CONF_TOP, "srs_domain", CONF_NAME, TOP(srs_domain), "", 0, 0, "Domain of rewritten reverse-paths, whose mail must come here; default: the first domain." },

@@ -41,6 +41,7 @@ static void understands_a_whole_file(void **state)
 				 "relay_domain Example.NET { recipients \"/etc/godwit/relay/example.net\"; }\n"
 				 "relay_domain b.example { }\n"
 				 "srs_secret /etc/godwit/srs; srs_domain Bounce.Example.org; postmaster Boss@Example.org;\n"
+				 "hold_from spam.example <>; hold_to *.Held.example;\n"
 				 "deliver no; log_format json; log_level debug;");
 	assert_int_equal(r->errs.n, 0);
 	assert_int_equal(r->err, ERR_NONE);
@@ -68,6 +69,9 @@ static void understands_a_whole_file(void **state)
 	assert_str(r->conf.srs_domain, STR("bounce.example.org"));
 	assert_str(r->conf.postmaster, STR("boss@example.org"));
 	assert_true(r->conf.hold_all);
+	assert_int_equal(r->conf.hold_from_n, 2);
+	assert_str(r->conf.hold_from[1].text, STR("<>"));
+	assert_str(r->conf.hold_to[0].text, STR("*.held.example"));
 	assert_true(r->conf.smtputf8);
 	done(r);
 }
@@ -83,6 +87,8 @@ static const struct {
 	{ GOOD "limits { message_size 1Q; }", 2, 23, "is not a size" },
 	{ GOOD "limits { message_size 1; }", 2, 23, "out of range" },
 	{ GOOD "timeouts { command soon; }", 2, 20, "is not a time" },
+	{ GOOD "hold_from b@a.org;", 2, 11, "is not a domain" },
+	{ GOOD "hold_to a.org; hold_to b.org;", 2, 16, "given twice" },
 	{ GOOD "smtputf8 maybe;", 2, 10, "yes or no" },
 	{ GOOD "relay_from 10.0.0.1/8;", 2, 12, "is not a network" },
 	{ GOOD "relay_from 10.0.0.0/33;", 2, 12, "is not a network" },

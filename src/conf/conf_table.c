@@ -127,8 +127,7 @@ static const char *const block_docs[CONF_BLOCKS] = {
 	"`listen NAME { … }`: where clients connect. Several may be given.",
 	"`domain NAME { … }`: a domain whose mail ends here. International names as A-labels. `godwit domain add` adds others without a restart.",
 	"`relay_domain NAME { … }`: a domain whose mail is taken from everybody and sent on to its other MX hosts, or by a route (see docs/relaying.md).",
-	"`route NAME { … }`: how mail leaves. The first route whose `to` and `from` both fit counts; the route `default` is the last one and always there, "
-	"with the defaults below unless it is written.",
+	"`route NAME { … }`: how mail leaves. The first route whose `to` and `from` both fit counts; the route `default` is the last one, and always there.",
 	"`limits { … }`: what one client and all of them may use.",
 	"`timeouts { … }`: RFC 5321 §4.5.3.2 asks for at least these in most cases.",
 	"`resolver { … }`: where answers of the DNS come from.",

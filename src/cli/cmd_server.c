@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* godwit check, stop, status, metrics, explain, test. */
+/* godwit check, stop, status, metrics, test. */
 #include "cli/cli.h"
-#include "queue/route.h"
-#include "smtp/address.h"
-
-#define ROUTE_TEXT_MAX 4096u
 
 #define STOP_WAIT_NS (90 * 1000000000LL)
 
@@ -87,50 +83,6 @@ int cmd_metrics(struct cli *c)
 	if (e != ERR_NONE)
 		return cli_call_failed(c, e);
 	cli_print(c, out.text);
-	return 0;
-}
-
-/* Behind a recipient elsewhere: the route that its mail takes. */
-static void print_route(struct cli *c, struct str from, struct str address)
-{
-	const struct conf_route *r = route_for(&c->conf, from, address);
-	struct buf b = buf_grow(c->mem, ROUTE_TEXT_MAX);
-	route_describe(&b, r);
-	cli_printf(c, " by route %.*s (%.*s)", STR_ARG(r->name), STR_ARG(buf_str(&b)));
-	buf_free(&b);
-}
-
-int cmd_explain(struct cli *c)
-{
-	struct str to = STR_NONE, ip = STR("127.0.0.1"), from = STR_NONE;
-	struct lookup_rcpt_in in = { 0 };
-	struct lookup_rcpt_out out;
-	bool have_to = cli_option(c, "--to", &to);
-	(void)cli_option(c, "--ip", &ip);
-	(void)cli_option(c, "--from", &from);
-	if (!have_to || cli_no_more(c, 0))
-		return cli_fail(c, EXIT_USAGE, "usage: godwit explain --to ADDRESS [--from ADDRESS] [--ip CLIENT]");
-	if (ip_parse(ip, &in.client) != ERR_NONE)
-		return cli_fail(c, EXIT_USAGE, "'%.*s' is not an IP address", STR_ARG(ip));
-	if (smtp_address_canonical(to, &c->arena, &in.address) != ERR_NONE)
-		return cli_fail(c, EXIT_DATA, "'%.*s' is not an address", STR_ARG(to));
-	enum err e = CLI_CALL(c, CALL_LOOKUP_RCPT, lookup_rcpt, &in, &out);
-	if (e != ERR_NONE)
-		return cli_call_failed(c, e);
-	if (out.verdict != VERDICT_ACCEPT) {
-		cli_printf(c, "refused: %u %.*s %.*s\nrule: %.*s\n", out.code, STR_ARG(out.enhanced), STR_ARG(out.text), STR_ARG(out.rule));
-		return 0;
-	}
-	cli_printf(c, "accepted\nrule: %.*s\n", STR_ARG(out.rule));
-	for (size_t i = 0; i < out.targets_n; i++) {
-		cli_printf(c, "to %s ", target_kind_name(out.targets[i].kind));
-		cli_print_safe(c, out.targets[i].address);
-		if (out.targets[i].mailbox.n)
-			cli_printf(c, " (%.*s/%.*s)", STR_ARG(c->conf.mail), STR_ARG(out.targets[i].mailbox));
-		if (out.targets[i].kind == TARGET_KIND_REMOTE)
-			print_route(c, from, out.targets[i].address);
-		cli_print(c, STR("\n"));
-	}
 	return 0;
 }
 

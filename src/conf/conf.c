@@ -406,6 +406,7 @@ static enum err parser_end(struct parser *p)
 	check_whole(p);
 	check_relay_domains(p);
 	conf_default_route(p);
+	conf_check_lmtp(p);
 	TRY(arena_err(p->arena));
 	return p->errs->n ? ERR_SYNTAX : ERR_NONE;
 }

@@ -39,6 +39,8 @@ enum err conf_load(struct world *w, struct str path, struct arena *arena, struct
 /* The same from memory; `file` is only for messages, `include` is refused. */
 enum err conf_parse(struct str text, struct str file, struct arena *arena, struct conf *conf_out,
 		    struct conf_errors *errs) MUST_CHECK;
+/* Whether a domain is meant by a pattern of a route: example.org, *.example.org (what is below it), or <>. */
+bool conf_pattern_fits(struct str pattern, struct str domain);
 /* "file:line:column: text\n" for each. */
 void conf_errors_add(struct buf *b, const struct conf_errors *errs);
 /* The reference manual of all directives as Markdown. */

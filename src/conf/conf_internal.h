@@ -7,6 +7,13 @@
 
 #define CONF_WORDS_MAX 300u
 
+/* Where something stands that can only be checked when all is known. */
+struct conf_place {
+	struct str file;
+	unsigned line, column;
+	size_t domain; /* index in conf.domains */
+};
+
 struct parser {
 	struct world *w; /* NULL: no includes */
 	struct arena *arena;
@@ -18,6 +25,8 @@ struct parser {
 	struct conf_token words[CONF_WORDS_MAX];
 	size_t words_n;
 	size_t listeners_cap, domains_cap, routes_cap, stubs_cap, relay_domains_cap;
+	struct conf_place *lmtp; /* the mailbox lmtp directives */
+	size_t lmtp_n, lmtp_cap;
 	size_t block_first; /* listen: the first listener of the open block */
 	bool given[192];    /* by index in conf_directives, of the top and the once-only blocks */
 };
@@ -48,6 +57,8 @@ void conf_set_via(struct parser *p, struct conf_route *r);
 void conf_set_source(struct parser *p, struct conf_route *r);
 /* A route block begins; false: it cannot, the error is noted. */
 bool conf_open_route(struct parser *p);
+/* At the end, with the routes in order: domains by lmtp have a route by lmtp, for every sender. */
+void conf_check_lmtp(struct parser *p);
 /* At the end: the route "default" is the last one, and always there. */
 void conf_default_route(struct parser *p);
 

@@ -131,6 +131,50 @@ bool conf_open_route(struct parser *p)
 	return true;
 }
 
+/* ---- which fits ------------------------------------------------------------------------------------- */
+
+bool conf_pattern_fits(struct str pattern, struct str domain)
+{
+	if (!str_starts(pattern, STR("*.")))
+		return str_eq_nocase(pattern, domain);
+	struct str tail = str_sub(pattern, 1, pattern.n);
+	return domain.n > tail.n && str_eq_nocase(str_sub(domain, domain.n - tail.n, domain.n), tail);
+}
+
+/* The first route that some mail for this domain would take and that is not by lmtp; NULL: there is none. */
+static const struct conf_route *not_by_lmtp(const struct conf *c, struct str domain)
+{
+	for (size_t i = 0; i < c->routes_n; i++) {
+		const struct conf_route *r = &c->routes[i];
+		bool fits = r->to_n == 0;
+		for (size_t k = 0; k < r->to_n; k++)
+			fits |= conf_pattern_fits(r->to[k].text, domain);
+		if (fits && r->kind != ROUTE_KIND_LMTP)
+			return r;
+		if (fits && r->from_n == 0)
+			return NULL;
+	}
+	return NULL;
+}
+
+void conf_check_lmtp(struct parser *p)
+{
+	const struct conf *c = p->conf;
+	struct str file = p->file;
+	for (size_t i = 0; i < p->lmtp_n; i++) {
+		const struct conf_place *at = &p->lmtp[i];
+		const struct conf_domain *d = &c->domains[at->domain];
+		const struct conf_route *r = d->mailbox == MAILBOX_KIND_LMTP ? not_by_lmtp(c, d->name) : NULL;
+		p->file = at->file;
+		if (r)
+			conf_fail_at(p, at->line, at->column,
+				     arena_strf(p->arena, "mailbox lmtp: mail for %.*s would go by route %.*s, which is not by lmtp: "
+						"write route boxes { to %.*s; via lmtp unix:/path; } before it",
+						STR_ARG(d->name), STR_ARG(r->name), STR_ARG(d->name)));
+	}
+	p->file = file;
+}
+
 void conf_default_route(struct parser *p)
 {
 	struct conf *c = p->conf;

@@ -33,6 +33,8 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_TOP, "smtputf8", CONF_BOOL, TOP(smtputf8), "yes", 0, 0, "Offers SMTPUTF8 (RFC 6531): addresses beyond ASCII." },
 	{ CONF_TOP, "relay_from", CONF_NETWORKS, TOP(relay_from), "", 0, 0, "Networks whose clients may send to any domain. Without it nobody may." },
 	{ CONF_TOP, "trusted", CONF_NETWORKS, TOP(trusted), "", 0, 0, "Networks whose clients are not made to wait before the greeting." },
+	{ CONF_TOP, "hold_from", CONF_PATTERNS, TOP(hold_from), "", 0, 0, "Sender domains whose new mail is held for the operator (godwit queue release); *.example.org: all below; <>: the null reverse-path." },
+	{ CONF_TOP, "hold_to", CONF_PATTERNS, TOP(hold_to), "", 0, 0, "Likewise by recipient domains; of a message with such a recipient all recipients are held." },
 	{ CONF_TOP, "postmaster", CONF_ADDRESS, TOP(postmaster), "none", 0, 0, "Who gets reports that cannot be returned; none: postmaster of the first domain." },
 	{ CONF_TOP, "srs_secret", CONF_PATH, TOP(srs_secret), "", 0, 0, "File with the secrets of rewritten reverse-paths, one a line: the first signs, the others still verify. For several servers of one domain; else one is made." },
 	{ CONF_TOP, "srs_domain", CONF_NAME, TOP(srs_domain), "", 0, 0, "Domain of rewritten reverse-paths, whose mail must come here; default: the first domain." },
@@ -41,7 +43,7 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_LISTEN, "tls", CONF_TLS, LIS(tls), "none", 0, 0, "How TLS starts." },
 
 	{ CONF_IN_DOMAIN, "accounts", CONF_CHOICE, 0, "sqlite", 0, 0, "Where the domain's accounts are: the built-in database." },
-	{ CONF_IN_DOMAIN, "mailbox", CONF_CHOICE, 0, "maildir", 0, 0, "Kind of mailbox." },
+	{ CONF_IN_DOMAIN, "mailbox", CONF_MAILBOX, DOM(mailbox), "maildir", 0, 0, "Who keeps the mailboxes: maildir, here, below `mail`; lmtp, the server of the first route that fits, which must be one by lmtp." },
 	{ CONF_IN_DOMAIN, "aliases", CONF_PATH, DOM(aliases), "", 0, 0, "File of aliases, a line each: name: target, target. Beside those of `godwit alias`." },
 	{ CONF_IN_DOMAIN, "subaddress", CONF_TEXT, DOM(subaddress), "+", 0, 0, "Characters that begin a detail: user+detail is user (RFC 5233). \"\": none." },
 	{ CONF_IN_DOMAIN, "catch_all", CONF_ADDRESS, DOM(catch_all), "none", 0, 0, "Address that gets mail for unknown local parts." },
@@ -105,11 +107,40 @@ const struct conf_directive conf_directives[] = {
 };
 const size_t conf_directives_n = sizeof conf_directives / sizeof conf_directives[0];
 
+static const char intro[] =
+	"# Configuration\n\n"
+	"Made by `godwit check --manual` from the table that also drives the parser (`src/conf/conf_table.c`): what stands here is what is understood.\n\n"
+	"    hostname mx.example.org;\n"
+	"    listen smtp { address *:25; }\n"
+	"    domain example.org { subaddress \"+\"; }\n"
+	"    relay_from 192.0.2.0/24;\n"
+	"    route hub { to *.corp.example; via smtp hub.corp.example order 10 backup.corp.example order 20; }\n"
+	"    include \"conf.d/*.conf\";\n\n"
+	"A directive is words and a semicolon; a block is words and braces. A word with blanks, braces or semicolons stands in double quotes, where\n"
+	"`\\\"` and `\\\\` mean themselves. `#` begins a comment. Sizes: `500`, `64K`, `50M`, `2G`. Times: `300ms`, `30s`, `5min`, `4h`, `5d`. Blocks do not nest.\n"
+	"`include` reads files in order of their names, relative to the file it stands in. `godwit check` says all mistakes at once, with line and column;\n"
+	"a running server keeps the configuration that it was started with.\n";
+
+/* In the order of enum conf_block. */
+static const char *const block_docs[CONF_BLOCKS] = {
+	"",
+	"`listen NAME { … }`: where clients connect. Several may be given.",
+	"`domain NAME { … }`: a domain whose mail ends here. International names as A-labels. `godwit domain add` adds others without a restart.",
+	"`relay_domain NAME { … }`: a domain whose mail is taken from everybody and sent on to its other MX hosts, or by a route (see docs/relaying.md).",
+	"`route NAME { … }`: how mail leaves. The first route whose `to` and `from` both fit counts; the route `default` is the last one, and always there.",
+	"`limits { … }`: what one client and all of them may use.",
+	"`timeouts { … }`: RFC 5321 §4.5.3.2 asks for at least these in most cases.",
+	"`resolver { … }`: where answers of the DNS come from.",
+	"`users { … }`: numeric ids, used when the server is started as root.",
+};
+
 void conf_manual_add(struct buf *b)
 {
-	buf_add(b, STR("# Directives\n\nMade from the table in `src/conf/conf_table.c` by `godwit check --manual`.\n"));
+	buf_add(b, str_z(intro));
 	for (unsigned block = 0; block < CONF_BLOCKS; block++) {
 		buf_addf(b, "\n## %s\n\n", block == CONF_TOP ? "At the top" : conf_block_names[block]);
+		if (*block_docs[block])
+			buf_addf(b, "%s\n\n", block_docs[block]);
 		buf_add(b, STR("| directive | default | meaning |\n|---|---|---|\n"));
 		for (size_t i = 0; i < conf_directives_n; i++) {
 			const struct conf_directive *d = &conf_directives[i];

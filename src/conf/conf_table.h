@@ -21,6 +21,7 @@ enum conf_kind {
 	CONF_TLS,	/* enum tls_mode */
 	CONF_SERVERS,	/* list of ip with ports, 53 unless given; one or more words */
 	CONF_STUB,	/* one more element of conf.resolver.stubs */
+	CONF_MAILBOX,	/* enum mailbox_kind, of the open domain block */
 	CONF_CHOICE,	/* nothing is stored: the word must be the default */
 	CONF_PATTERNS,	/* list of conf_word: domains, *.domains and <> */
 	CONF_VIA,	/* of the open route block: kind and hops */

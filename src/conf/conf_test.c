@@ -41,6 +41,7 @@ static void understands_a_whole_file(void **state)
 				 "relay_domain Example.NET { recipients \"/etc/godwit/relay/example.net\"; }\n"
 				 "relay_domain b.example { }\n"
 				 "srs_secret /etc/godwit/srs; srs_domain Bounce.Example.org; postmaster Boss@Example.org;\n"
+				 "hold_from spam.example <>; hold_to *.Held.example;\n"
 				 "deliver no; log_format json; log_level debug;");
 	assert_int_equal(r->errs.n, 0);
 	assert_int_equal(r->err, ERR_NONE);
@@ -68,6 +69,9 @@ static void understands_a_whole_file(void **state)
 	assert_str(r->conf.srs_domain, STR("bounce.example.org"));
 	assert_str(r->conf.postmaster, STR("boss@example.org"));
 	assert_true(r->conf.hold_all);
+	assert_int_equal(r->conf.hold_from_n, 2);
+	assert_str(r->conf.hold_from[1].text, STR("<>"));
+	assert_str(r->conf.hold_to[0].text, STR("*.held.example"));
 	assert_true(r->conf.smtputf8);
 	done(r);
 }
@@ -83,6 +87,8 @@ static const struct {
 	{ GOOD "limits { message_size 1Q; }", 2, 23, "is not a size" },
 	{ GOOD "limits { message_size 1; }", 2, 23, "out of range" },
 	{ GOOD "timeouts { command soon; }", 2, 20, "is not a time" },
+	{ GOOD "hold_from b@a.org;", 2, 11, "is not a domain" },
+	{ GOOD "hold_to a.org; hold_to b.org;", 2, 16, "given twice" },
 	{ GOOD "smtputf8 maybe;", 2, 10, "yes or no" },
 	{ GOOD "relay_from 10.0.0.1/8;", 2, 12, "is not a network" },
 	{ GOOD "relay_from 10.0.0.0/33;", 2, 12, "is not a network" },
@@ -108,7 +114,11 @@ static const struct {
 	{ GOOD "listen two { address 127.0.0.1:2525; }", 0, 0, "same address" },
 	{ GOOD "listen two { address *:26; tls starttls; }", 2, 32, "no TLS yet" },
 	{ GOOD "domain a.org { limits { errors 5; } }", 2, 16, "do not nest" },
-	{ GOOD "domain a.org { mailbox mbox; }", 2, 24, "maildir" },
+	{ GOOD "domain a.org { mailbox mbox; }", 2, 24, "maildir or lmtp" },
+	{ GOOD "domain a.org { mailbox lmtp; }", 2, 16, "would go by route default, which is not by lmtp" },
+	{ GOOD "route r { to *.a.org; via lmtp unix:/l; } domain b.a.org { }\ndomain a.org { mailbox lmtp; }", 3, 16, "route default" },
+	{ GOOD "route r { from <>; via smtp a; } route s { via lmtp unix:/l; } domain a.org { mailbox lmtp; }", 2, 79, "by route r" },
+	{ GOOD "route r { from <>; via lmtp a; } domain a.org { mailbox lmtp; }", 2, 49, "by route default" },
 	{ GOOD "include \"x\";", 2, 1, "include" },
 	{ GOOD "limits x { }", 2, 1, "takes nothing" },
 	{ GOOD "resolver { servers localhost; }", 2, 20, "address of a resolver" },
@@ -268,6 +278,16 @@ static void understands_routes(void **state)
 	assert_hop(&b->hops[2], "localhost", 2424, 0, 1);
 	assert_int_equal(r->conf.routes[2].kind, ROUTE_KIND_MX);
 	assert_int_equal(r->conf.routes[2].ip, IP_CHOICE_PREFER_V4);
+	done(r);
+	r = parse(GOOD "route r { to b.org *.a.org; via lmtp unix:/l; } domain b.org { mailbox lmtp; } domain x.a.org { mailbox lmtp; }\n"
+		       "domain c.org { mailbox lmtp; mailbox maildir; } domain d.org { }");
+	assert_int_equal(r->errs.n, 0);
+	assert_int_equal(r->conf.domains[0].mailbox, MAILBOX_KIND_LMTP);
+	assert_int_equal(r->conf.domains[2].mailbox, MAILBOX_KIND_MAILDIR);
+	assert_int_equal(r->conf.domains[3].mailbox, MAILBOX_KIND_MAILDIR);
+	done(r);
+	r = parse(GOOD "route default { via lmtp 127.0.0.1; } domain b.org { mailbox lmtp; }");
+	assert_int_equal(r->errs.n, 0);
 	done(r);
 }
 

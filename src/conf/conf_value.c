@@ -211,6 +211,19 @@ static void set_word(struct parser *p, const struct conf_directive *d, void *at)
 	}
 }
 
+static void set_mailbox(struct parser *p, enum mailbox_kind *at)
+{
+	const struct conf_token *t = &p->words[1];
+	*at = str_eq(t->text, STR("lmtp")) ? MAILBOX_KIND_LMTP : MAILBOX_KIND_MAILDIR;
+	if (*at == MAILBOX_KIND_LMTP) {
+		struct conf_place *place = conf_list_add(p, (void **)&p->lmtp, &p->lmtp_n, &p->lmtp_cap, 100000, sizeof *place);
+		if (place)
+			*place = (struct conf_place){ p->file, p->words[0].line, p->words[0].column, p->conf->domains_n - 1 };
+	} else if (!str_eq(t->text, STR("maildir"))) {
+		conf_fail_word(p, t, "maildir or lmtp");
+	}
+}
+
 static bool takes_many(enum conf_kind kind)
 {
 	return kind == CONF_NETWORKS || kind == CONF_LISTEN || kind == CONF_PATTERNS || kind == CONF_VIA ||
@@ -251,6 +264,9 @@ void conf_set_value(struct parser *p, const struct conf_directive *d, void *base
 		return;
 	case CONF_STUB:
 		set_stub(p);
+		return;
+	case CONF_MAILBOX:
+		set_mailbox(p, at);
 		return;
 	case CONF_TEXT:
 	case CONF_PATH:

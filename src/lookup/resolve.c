@@ -102,6 +102,17 @@ static void add_target(struct expansion *x, enum target_kind kind, struct str ad
 	out->targets[out->targets_n++] = (struct target){ kind, address, mailbox };
 }
 
+/* The mailbox of an address of ours: here, or with the server that the domain's route leads to. */
+static void add_mailbox(struct expansion *x, struct str local, struct str domain)
+{
+	const struct conf_domain *cd = conf_domain_find(x->r->conf, domain);
+	struct str address = arena_strf(x->arena, "%.*s@%.*s", STR_ARG(local), STR_ARG(domain));
+	if (cd && cd->mailbox == MAILBOX_KIND_LMTP)
+		add_target(x, TARGET_KIND_REMOTE, address, STR(""));
+	else
+		add_target(x, TARGET_KIND_MAILBOX, address, resolve_mailbox(x->arena, local, domain));
+}
+
 /* Alias or account of exactly this address. */
 static enum err try_exact(struct expansion *x, struct str local, struct str domain, bool catch_all, bool *hit_out)
 {
@@ -120,7 +131,7 @@ static enum err try_exact(struct expansion *x, struct str local, struct str doma
 		return e;
 	e = directory_find(x->r->directory, DIRECTORY_KIND_ACCOUNT, address, NULL, NULL);
 	if (e == ERR_NONE)
-		add_target(x, TARGET_KIND_MAILBOX, address, resolve_mailbox(x->arena, local, domain));
+		add_mailbox(x, local, domain);
 	*hit_out = e == ERR_NONE;
 	return e == ERR_NOT_FOUND ? ERR_NONE : e;
 }
@@ -170,7 +181,7 @@ static enum err expand(struct expansion *x, struct step s)
 		TRY(try_domain(x, domain, cd, &hit));
 	/* RFC 5321 §4.5.1: mail to postmaster is accepted in any case. */
 	if (!hit && str_eq(local, STR("postmaster")))
-		add_target(x, TARGET_KIND_MAILBOX, address, resolve_mailbox(x->arena, local, domain));
+		add_mailbox(x, local, domain);
 	return ERR_NONE;
 }
 

@@ -6,7 +6,8 @@
  *
  * Order for local-part@domain: alias; account; both without the subaddress; @domain alias; catch_all;
  * postmaster's own mailbox. Aliases are expanded until accounts are reached: bounded, each address once,
- * so a loop ends; the same mailbox is delivered to once. An alias may lead to other domains.
+ * so a loop ends; the same mailbox is delivered to once. An alias may lead to other domains. Mailboxes of a
+ * domain with `mailbox lmtp` are remote targets: the account's address, for the server that its route leads to.
  *
  * A domain that is not ours is accepted only (P5)
  *   R1  behind a rewritten reverse-path that bears our hash (message/srs.h),

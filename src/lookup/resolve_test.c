@@ -16,7 +16,7 @@ struct fixture {
 	char dir[64];
 	struct directory *d;
 	struct conf conf;
-	struct conf_domain domains[2];
+	struct conf_domain domains[3];
 	struct conf_relay_domain relay_domains[2];
 	struct ip relay[1];
 	struct arena arena;
@@ -43,6 +43,7 @@ static int set_up(void **state)
 	assert_int_equal(directory_open(f->w, str_z(f->dir), &f->d), ERR_NONE);
 	f->domains[0] = (struct conf_domain){ .name = STR("a.org"), .subaddress = STR("+") };
 	f->domains[1] = (struct conf_domain){ .name = STR("b.org"), .catch_all = STR("all@a.org"), .subaddress = STR("") };
+	f->domains[2] = (struct conf_domain){ .name = STR("l.org"), .subaddress = STR("+"), .mailbox = MAILBOX_KIND_LMTP };
 	assert_int_equal(ip_parse_prefix(STR("10.0.0.0/8"), &f->relay[0]), ERR_NONE);
 	f->relay_domains[0] = (struct conf_relay_domain){ .name = STR("listed.net"), .recipients = STR("/a/file") };
 	f->relay_domains[1] = (struct conf_relay_domain){ .name = STR("any.net") };
@@ -50,7 +51,7 @@ static int set_up(void **state)
 	assert_int_equal(table_put(&f->listed, STR("r@listed.net"), f), ERR_NONE);
 	assert_int_equal(table_put(&f->listed, STR("a%b@listed.net"), f), ERR_NONE);
 	f->srs = (struct srs){ .secrets = { STR("0123456789abcdef") }, .secrets_n = 1, .domain = STR("a.org") };
-	f->conf = (struct conf){ .hostname = STR("mx.a.org"), .domains = f->domains, .domains_n = 2, .relay_from = f->relay, .relay_from_n = 1, .relay_domains = f->relay_domains, .relay_domains_n = 2 };
+	f->conf = (struct conf){ .hostname = STR("mx.a.org"), .domains = f->domains, .domains_n = 3, .relay_from = f->relay, .relay_from_n = 1, .relay_domains = f->relay_domains, .relay_domains_n = 2 };
 	add(f, DIRECTORY_KIND_ACCOUNT, "u@a.org", "");
 	add(f, DIRECTORY_KIND_ACCOUNT, "All@A.org", "");
 	add(f, DIRECTORY_KIND_ACCOUNT, "v@b.org", "");
@@ -63,6 +64,9 @@ static int set_up(void **state)
 	add(f, DIRECTORY_KIND_ALIAS, "@c.org", "w@c.org");
 	add(f, DIRECTORY_KIND_ALIAS, "away@a.org", "Some.One@Elsewhere.org");
 	add(f, DIRECTORY_KIND_ALIAS, "both@a.org", "u@a.org, x@elsewhere.org, X@elsewhere.org, away@a.org");
+	add(f, DIRECTORY_KIND_ACCOUNT, "m@l.org", "");
+	add(f, DIRECTORY_KIND_ALIAS, "n@l.org", "m@l.org, u@a.org");
+	add(f, DIRECTORY_KIND_ALIAS, "to-m@a.org", "m@l.org, M+x@l.org");
 	*state = f;
 	return 0;
 }
@@ -111,6 +115,13 @@ static const struct {
 	{ "u+lists@a.org", "192.0.2.1", 0, "a.org/u" },
 	{ "+u@a.org", "192.0.2.1", 550, "" },
 	{ "x@a.org", "192.0.2.1", 550, "" },
+	/* mailboxes that another server keeps */
+	{ "m@l.org", "192.0.2.1", 0, ">m@l.org" },
+	{ "M+x@L.org", "192.0.2.1", 0, ">m@l.org" },
+	{ "n@l.org", "192.0.2.1", 0, ">m@l.org a.org/u" },
+	{ "to-m@a.org", "192.0.2.1", 0, ">m@l.org" },
+	{ "postmaster@l.org", "192.0.2.1", 0, ">postmaster@l.org" },
+	{ "nobody@l.org", "192.0.2.1", 550, "" },
 	{ "v+x@b.org", "192.0.2.1", 0, "a.org/all" }, /* no subaddresses there: the catch-all */
 	{ "nobody@b.org", "192.0.2.1", 0, "a.org/all" },
 	{ "anything@c.org", "192.0.2.1", 0, "c.org/w" },

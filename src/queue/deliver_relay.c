@@ -71,6 +71,11 @@ static const struct relay_outcome *outcome_for(const struct relay_deliver_out *o
 	return NULL;
 }
 
+static bool is_by_lmtp(const struct group *g)
+{
+	return dest_get(&g->d->q->sites, g->dest)->route->kind == ROUTE_KIND_LMTP;
+}
+
 static void settle(struct group *g, uint16_t number, const struct relay_outcome *o)
 {
 	struct found f = { .by = STR("relay"), .enhanced = STR("4.3.0"), .text = STR("no outcome was reported") };
@@ -78,7 +83,7 @@ static void settle(struct group *g, uint16_t number, const struct relay_outcome 
 		f = (struct found){ .by = o->by.n ? o->by : STR("relay"), .enhanced = o->enhanced, .text = o->text,
 				    .code = o->code, .next_reports = o->dsn };
 	if (o && o->verdict == VERDICT_ACCEPT)
-		settle_delivered(g, number, RCPT_STATE_RELAYED, &f);
+		settle_delivered(g, number, is_by_lmtp(g) ? RCPT_STATE_DELIVERED : RCPT_STATE_RELAYED, &f);
 	else if (o && o->verdict == VERDICT_REFUSE)
 		settle_failed(g, number, &f);
 	else
@@ -87,12 +92,13 @@ static void settle(struct group *g, uint16_t number, const struct relay_outcome 
 
 /*
  * Reached by an alias of ours: the next server must not take us for a forger of the sender's domain
- * (message/srs.h). Mail that a client sends to that address itself goes as it is.
+ * (message/srs.h). Mail that a client sends to that address itself goes as it is, and so does what is
+ * delivered by LMTP: there it ends (RFC 2033).
  */
 static bool is_forwarded(const struct group *g, uint16_t number)
 {
 	const struct envelope_rcpt *r = &g->d->env.recipients[number];
-	return !str_eq_nocase(r->forward_path, r->target.address);
+	return !is_by_lmtp(g) && !str_eq_nocase(r->forward_path, r->target.address);
 }
 
 /* Those that are forwarded stand behind the others: they have another reverse-path. Returns where they begin. */

@@ -3,6 +3,7 @@
 #include "queue/route.h"
 
 #include "base/buf.h"
+#include "conf/conf.h"
 
 struct str address_domain(struct str address)
 {
@@ -10,19 +11,10 @@ struct str address_domain(struct str address)
 	return at == address.n ? address : str_sub(address, at + 1, address.n);
 }
 
-/* pattern: example.org, *.example.org (what is below it), or <> */
-static bool fits(struct str pattern, struct str domain)
-{
-	if (!str_starts(pattern, STR("*.")))
-		return str_eq_nocase(pattern, domain);
-	struct str tail = str_sub(pattern, 1, pattern.n);
-	return domain.n > tail.n && str_eq_nocase(str_sub(domain, domain.n - tail.n, domain.n), tail);
-}
-
 static bool fits_one(const struct conf_word *patterns, size_t n, struct str domain)
 {
 	for (size_t i = 0; i < n; i++)
-		if (fits(patterns[i].text, domain))
+		if (conf_pattern_fits(patterns[i].text, domain))
 			return true;
 	return n == 0;
 }

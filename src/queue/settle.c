@@ -55,7 +55,8 @@ void settle_delivered(struct group *g, uint16_t number, enum rcpt_state state, c
 	} else {
 		counter_add(q->m.delivered, 1);
 		log_message_delivered(&q->p->log, message_ids(g->d->id), st->address, st->text);
-		tell(g, number, DSN_DELIVERED);
+		if (!f->next_reports)
+			tell(g, number, DSN_DELIVERED);
 	}
 }
 

@@ -10,6 +10,8 @@
 
 #include "base/clockfmt.h"
 #include "base/events.h"
+#include "conf/conf.h"
+#include "queue/route.h"
 
 #define UPLOAD_BYTES_PEER ((size_t)64 << 20)
 #define UPLOAD_BYTES_ALL ((size_t)128 << 20)
@@ -152,14 +154,35 @@ static enum err check(struct queue *q, const struct queue_submit_in *in, const s
 	return ERR_NONE;
 }
 
+static bool fits_one(const struct conf_word *patterns, size_t n, struct str domain)
+{
+	for (size_t i = 0; i < n; i++)
+		if (conf_pattern_fits(patterns[i].text, domain))
+			return true;
+	return false;
+}
+
+/* The rule of the configuration that holds this message, or empty. */
+static struct str hold_rule(const struct conf *c, const struct envelope *env)
+{
+	struct str from = env->reverse_path.n ? address_domain(env->reverse_path) : STR("<>");
+	if (fits_one(c->hold_from, c->hold_from_n, from))
+		return STR("held by hold_from");
+	for (size_t i = 0; c->hold_to_n > 0 && i < env->recipients_n; i++)
+		if (fits_one(c->hold_to, c->hold_to_n, address_domain(env->recipients[i].target.address)))
+			return STR("held by hold_to");
+	return STR("");
+}
+
 /* Submitted with hold: recipients wait for the operator from the start. */
 static size_t first_states(struct queue *q, struct message *m, const struct envelope *env, struct spool_state *st)
 {
 	size_t n = 0;
 	int64_t now_ms = world_wall_ms(q->p->w);
+	struct str rule = hold_rule(&q->p->conf, env);
 	for (size_t i = 0; i < env->recipients_n; i++) {
 		st[n] = (struct spool_state){ .number = (uint16_t)i, .state = RCPT_STATE_HELD, .at_ms = now_ms,
-					      .enhanced = STR(""), .text = STR("submitted with hold"),
+					      .enhanced = STR(""), .text = rule.n ? rule : STR("submitted with hold"),
 					      .address = env->recipients[i].target.address, .by = STR("queue") };
 		index_set(&q->ix, m, &st[n]);
 		log_message_held(&q->p->log, message_ids(m->id), st[n].address, st[n].enhanced, st[n].text);
@@ -256,8 +279,11 @@ enum err queue_on_submit(void *self, struct ipc *from, const struct queue_submit
 		list_remove(&u->link);
 		list_init(&u->link);
 	}
-	if (e == ERR_NONE)
-		e = take(q, in, u, arena);
+	struct queue_submit_in held = *in;
+	if (e == ERR_NONE) {
+		held.envelope.hold |= hold_rule(&q->p->conf, &in->envelope).n > 0;
+		e = take(q, &held, u, arena);
+	}
 	if (e != ERR_NONE) {
 		counter_add(q->m.refused, 1);
 		if (in->in_file && u && u->in_file)

@@ -136,7 +136,7 @@ static void run_faults(const struct scenario *sc, const struct args *a, struct t
 		[SIM_RENAME] = ERR_IO,	  [SIM_UNLINK] = ERR_IO, [SIM_MKDIR] = ERR_NO_SPACE, [SIM_RESERVE] = ERR_NO_SPACE,
 		[SIM_MEMORY] = ERR_NO_MEMORY, [SIM_SEND] = ERR_LIMIT,
 	};
-	static const char *const roles[] = { "smtpd", "queue", "local", "lookup", "control" };
+	static const char *const roles[] = { "smtpd", "queue", "local", "relay", "lookup", "resolver", "control" };
 	struct run_options opt = { .seed = a->seed };
 	struct run_result plain, result;
 	run_one(sc, &opt, &plain, t);
@@ -145,8 +145,8 @@ static void run_faults(const struct scenario *sc, const struct args *a, struct t
 		for (uint64_t nth = 1 + a->seed % step; nth <= n; nth += step) {
 			opt.fault = (struct sim_fault){ NULL, (enum sim_op)op, nth, 1, errors[op] };
 			if (op == SIM_MEMORY) { /* counted in each process by itself */
-				opt.fault.role = roles[nth / step % 5];
-				opt.fault.nth = 1 + nth * 7919 % (n / 5 + 1);
+				opt.fault.role = roles[nth / step % 7];
+				opt.fault.nth = 1 + nth * 7919 % (n / 7 + 1);
 			}
 			run_one(sc, &opt, &result, t);
 			if (!result.passed)

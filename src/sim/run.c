@@ -113,7 +113,8 @@ static YIELDS void play_random(struct run *r)
 	static const char *const to[] = { "ann@example.org",   "bob@example.org",   "cat+detail@example.org",
 					  "away@example.org",  "joe@fast.example",  "joe@moody.example",
 					  "joe@cuts.example",  "no@fast.example",   "joe@dead.example",
-					  "joe@second.example", "joe@gone.example", "kim@moody.example" };
+					  "joe@second.example", "joe@gone.example", "kim@moody.example",
+					  "joe@box.example",   "kim@box.example",   "joe@hub.example", "kim@hub.example" };
 	struct load l = { .r = r, .messages = r->opt->messages, .connections = 8, .senders = senders, .senders_n = 3 };
 	while (l.to_n < sizeof to / sizeof to[0]) {
 		l.to[l.to_n] = str_z(to[l.to_n]);
@@ -128,11 +129,20 @@ static YIELDS void play_random(struct run *r)
 		for (unsigned k = 0; k < 600 && sim_crash_is_armed(r->mx); k++)
 			run_sleep(r, INT64_C(20) * 1000000);
 		r->crashes++;
+		peers_shake(r);
+		if (sim_below(r->s, 6) == 0 && server_ready(r)) { /* in order, under load */
+			server_stop(r);
+			if (!server_start(r))
+				sim_fail(r->s, "the server does not start again");
+		}
 	}
 	scope_wait(&r->background);
+	if (sim_below(r->s, 2) == 0)
+		peers_calm(r); /* else some stay away, and mail for them comes back */
 	sim_crash_at_call(r->mx, "queue", 1 + sim_below(r->s, 50000), false); /* while it tries again */
 	r->crashes++;
 	wait_until_empty(r);
+	peers_calm(r);
 }
 
 static YIELDS void play(struct run *r)

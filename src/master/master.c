@@ -297,6 +297,7 @@ static void child_died(struct master *m, struct child *c, int status)
 	buf_add_u64(&b, (uint64_t)(status >= 256 ? status - 256 : status));
 	if (!m->stopping)
 		log_process_exit(&m->log, NO_IDS, str_z(role_name(c->role)), (uint64_t)c->pid, buf_str(&b));
+	bool was_ready = c->state == CHILD_READY;
 	bool lived_long = world_mono_ns(m->w) - c->started_ns > LIVED_LONG_NS;
 	c->state = CHILD_DEAD;
 	c->pid = 0;
@@ -307,7 +308,7 @@ static void child_died(struct master *m, struct child *c, int status)
 	if (c->back_off_ns > BACK_OFF_MAX_NS)
 		c->back_off_ns = BACK_OFF_MAX_NS;
 	co_wake_all(&m->died);
-	if (m->stopping || !m->started)
+	if (m->stopping || (!m->started && !was_ready)) /* start_all() hears it, and gives up */
 		return;
 	log_process_restart(&m->log, NO_IDS, str_z(role_name(c->role)), (uint64_t)(c->back_off_ns / 1000000));
 	if (scope_spawn(&m->scope, "restart", CO_STACK_SMALL, restart, c) != ERR_NONE)

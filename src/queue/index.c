@@ -19,8 +19,11 @@ void index_close(struct index *ix)
 	ASSERT(ix->coming == 0);
 	list_remove(&ix->cursor);
 	heap_free(&ix->due); /* touches its nodes */
-	LIST_EACH(&ix->all, it)
-		mem_free(ix->mem, CONTAINER_OF(it, struct message, link));
+	LIST_EACH(&ix->all, it) {
+		struct message *m = CONTAINER_OF(it, struct message, link);
+		list_remove(&m->wait);
+		mem_free(ix->mem, m);
+	}
 	table64_free(&ix->by_id);
 	reasons_close(&ix->reasons);
 	for (uint16_t i = 1; i < ix->routes_n; i++)

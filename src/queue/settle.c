@@ -162,9 +162,10 @@ static void has_failed(struct group *g, size_t i)
 	struct spool_state *st = &g->states[i];
 	if (!g->news[i].tell) {
 		st->state = RCPT_STATE_DISCARDED;
-		st->text = arena_strf(&g->d->arena, "%s: %.*s",
-				      g->d->env.reverse_path.n ? "not returned, NOTIFY=NEVER" : "not returned, the report itself failed",
-				      STR_ARG(str_sub(st->text, 0, 300)));
+		const char *why = g->d->env.reverse_path.n == 0			       ? "the report itself failed" :
+				  rcpt_of(g, st->number)->notify & DSN_NOTIFY_NEVER ? "NOTIFY=NEVER" :
+										      "NOTIFY without FAILURE";
+		st->text = arena_strf(&g->d->arena, "not returned, %s: %.*s", why, STR_ARG(str_sub(st->text, 0, 300)));
 	}
 	counter_add(q->m.failed, 1);
 	log_message_bounced(&q->p->log, message_ids(g->d->id), st->address, st->enhanced, st->text);

@@ -34,15 +34,20 @@ enum err sites_open(struct sites *s, struct mem *mem, struct sip_key key)
 	return s->dests ? ERR_NONE : ERR_NO_MEMORY;
 }
 
+static void free_memory(struct sites *s, struct site *site)
+{
+	mem_free(s->mem, (void *)(uintptr_t)site->name.p);
+	mem_free(s->mem, (void *)(uintptr_t)site->why.p);
+	mem_free(s->mem, site);
+}
+
 static void site_free(struct sites *s, struct site *site)
 {
 	list_remove(&site->ready);
 	heap_del(&s->wakes, &site->wake);
 	(void)table_del(&s->by_name, site->name);
 	s->sites_n--;
-	mem_free(s->mem, (void *)(uintptr_t)site->name.p);
-	mem_free(s->mem, (void *)(uintptr_t)site->why.p);
-	mem_free(s->mem, site);
+	free_memory(s, site);
 }
 
 static bool site_waits(const struct site *site)
@@ -66,12 +71,13 @@ void sites_close(struct sites *s)
 	struct str name;
 	struct site *site;
 	for (uint32_t i = 2; i < s->dests_n; i++)
-		mem_free(s->mem, (void *)(uintptr_t)s->dests[i].key.p);
+		if (s->dests[i].site)
+			mem_free(s->mem, (void *)(uintptr_t)s->dests[i].key.p);
+	heap_free(&s->wakes); /* touches its nodes */
 	while ((site = table_next(&s->by_name, &it, &name)))
-		site_free(s, site);
+		free_memory(s, site);
 	table_free(&s->by_key);
 	table_free(&s->by_name);
-	heap_free(&s->wakes);
 	mem_free(s->mem, s->dests);
 }
 

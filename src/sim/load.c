@@ -7,6 +7,7 @@
 
 #define TRIES_MAX 400u
 #define SIZES_MAX 20000u
+#define LARGE_MAX 300000u
 
 /* Which recipients, what size and how it is sent depend on the message's number and the seed. */
 struct load_message {
@@ -33,7 +34,8 @@ static const char *sender_of(const struct load *l, const struct load_message *m)
 static void compose(struct load *l, struct load_message *m)
 {
 	struct buf *b = &m->body;
-	size_t want = l->bytes ? l->bytes : 200 + (size_t)(m->dice >> 20) % SIZES_MAX;
+	size_t most = (m->dice >> 44) % 16 == 0 ? LARGE_MAX : SIZES_MAX; /* some in parts, or in files */
+	size_t want = l->bytes ? l->bytes : 200 + (size_t)(m->dice >> 20) % most;
 	buf_clear(b);
 	buf_addf(b, "From: load@example.net\r\nSubject: message %u\r\nMessage-ID: <%u.%llu@example.net>\r\n\r\n", m->number,
 		 m->number, (unsigned long long)(m->dice % 1000000));

@@ -136,7 +136,7 @@ static void run_faults(const struct scenario *sc, const struct args *a, struct t
 		[SIM_RENAME] = ERR_IO,	  [SIM_UNLINK] = ERR_IO, [SIM_MKDIR] = ERR_NO_SPACE, [SIM_RESERVE] = ERR_NO_SPACE,
 		[SIM_MEMORY] = ERR_NO_MEMORY, [SIM_SEND] = ERR_LIMIT,
 	};
-	static const char *const roles[] = { "smtpd", "queue", "local", "lookup", "control" };
+	static const char *const roles[] = { "smtpd", "queue", "local", "relay", "lookup", "resolver", "control" };
 	struct run_options opt = { .seed = a->seed };
 	struct run_result plain, result;
 	run_one(sc, &opt, &plain, t);
@@ -145,8 +145,8 @@ static void run_faults(const struct scenario *sc, const struct args *a, struct t
 		for (uint64_t nth = 1 + a->seed % step; nth <= n; nth += step) {
 			opt.fault = (struct sim_fault){ NULL, (enum sim_op)op, nth, 1, errors[op] };
 			if (op == SIM_MEMORY) { /* counted in each process by itself */
-				opt.fault.role = roles[nth / step % 5];
-				opt.fault.nth = 1 + nth * 7919 % (n / 5 + 1);
+				opt.fault.role = roles[nth / step % 7];
+				opt.fault.nth = 1 + nth * 7919 % (n / 7 + 1);
 			}
 			run_one(sc, &opt, &result, t);
 			if (!result.passed)
@@ -183,12 +183,19 @@ static void run_file(const char *path, const struct args *a, struct mem *mem, st
 /* Each domain elsewhere has a server of another temper; play_random() in run.c names the recipients. */
 static const char random_text[] =
 	"config {\n\thostname mx.example.org;\n\tdomain example.org { }\n\trelay_from 198.51.100.0/24;\n"
-	"\ttimeouts { retry_first 1min; retry_max 20min; expire 10h; bounce_expire 12h; }\n}\n"
+	"\tlimits { body_memory 128K; }\n"
+	"\ttimeouts { retry_first 1min; retry_max 20min; expire 10h; bounce_expire 12h; }\n"
+	"\troute box { to box.example; via lmtp 203.0.113.6:24; connections 2; rate 60; }\n"
+	"\troute hub { to hub.example; via smtp hub.example; connections 3; }\n}\n"
 	"accounts {\n\tann@example.org\n\tbob@example.org\n\tcat@example.org\n}\n"
 	"aliases {\n\taway@example.org = zoe@fast.example, bob@example.org\n}\n"
 	"dns {\n\texample.net A 203.0.113.1\n\tfast.example A 203.0.113.2\n\tmoody.example MX 10 mx.moody.example\n"
 	"\tmx.moody.example A 203.0.113.3\n\tcuts.example A 203.0.113.4\n\tdead.example A 203.0.113.5\n"
-	"\tsecond.example MX 10 dead.example\n\tsecond.example MX 20 fast.example\n}\n"
+	"\thub.example A 203.0.113.7\n\tsecond.example MX 10 dead.example\n\tsecond.example MX 20 fast.example\n}\n"
+	"server box at 203.0.113.6:24 lmtp {\n\treply END 450 4.2.0 \"busy\" chance 20\n\treply END 550 5.2.0 \"no\" chance 5\n"
+	"\tclose at KEPT chance 5\n\treply RCPT 450 4.2.0 \"later\" chance 10\n}\n"
+	"server hub at 203.0.113.7 {\n\tslow 1ms\n\treply RCPT 421 4.3.2 \"bye\" chance 10\n\treply DATA 421 4.3.2 \"bye\" chance 5\n"
+	"\treply END 421 4.3.2 \"bye\" chance 5\n\treply KEPT raw \"\\r\\n\" chance 5\n}\n"
 	"server net at 203.0.113.1 {\n\tclose at KEPT chance 3\n\treply END 451 4.3.0 \"later\" chance 10\n}\n"
 	"server fast at 203.0.113.2 {\n\treply RCPT 550 5.1.1 \"no such user\" to no@fast.example\n}\n"
 	"server moody at 203.0.113.3 {\n\tslow 3ms\n\textensions 8BITMIME\n\treply GREETING 421 4.3.2 \"busy\" chance 10\n"

@@ -227,7 +227,7 @@ static void count_attempt(struct judge *j, const struct attempt *a)
 			struct tally *t = judge_tally_of(j, a->letter, b.v[i]);
 			t->may++;
 			t->sender = a->reverse_path;
-			t->no_report |= rcpt->never || a->reverse_path.n == 0;
+			t->no_report |= rcpt->no_report || a->reverse_path.n == 0;
 			if (a->end == ATTEMPT_ACCEPTED && rcpt->answer == RCPT_ACCEPTED)
 				add_box(&must, b.v[i]);
 		}

@@ -13,7 +13,7 @@ struct tally {
 	size_t must, may, found, queued, bounced;
 	size_t unheard;	   /* of those found: nobody knows whether our 250 was heard */
 	bool remote;
-	bool no_report;	   /* its failure is told to nobody: NOTIFY=NEVER, or from <> */
+	bool no_report;	   /* its failure is told to nobody: NOTIFY without FAILURE, or from <> */
 	struct str sender;
 };
 struct double_bounce { /* a report that could not be delivered to this address */

@@ -562,6 +562,29 @@ void peers_start(struct run *r)
 			peer_start(r, st);
 }
 
+void peers_shake(struct run *r)
+{
+	for (struct peer *p = r->peers; p; p = p->next) {
+		switch (sim_below(r->s, 8)) {
+		case 0: set_up(p, false); break;
+		case 1: sim_partition(r->mx, &p->address); break;
+		case 2:
+		case 3: set_up(p, true); break;
+		case 4:
+		case 5: sim_heal(r->mx, &p->address); break;
+		default: break;
+		}
+	}
+}
+
+void peers_calm(struct run *r)
+{
+	for (struct peer *p = r->peers; p; p = p->next) {
+		set_up(p, true);
+		sim_heal(r->mx, &p->address);
+	}
+}
+
 void peers_stop(struct run *r)
 {
 	for (struct peer *p = r->peers; p; p = p->next)

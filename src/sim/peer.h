@@ -57,6 +57,9 @@ struct peer {
 /* All `server … at …` of the scenario, on machines of their own. */
 void peers_start(struct run *r);
 void peers_stop(struct run *r);
+/* By chance some are stopped, started, cut off or reached again; all are well again. */
+void peers_shake(struct run *r);
+void peers_calm(struct run *r);
 /* `server NAME up`, `down` or `{ … }`: other behaviour; false: it is no such statement. */
 bool peer_change(struct run *r, const struct statement *st);
 /* For `server NAME has …`: messages for this address (empty: any) that hold the text. ERR_NOT_FOUND: no such server. */

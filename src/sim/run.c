@@ -101,6 +101,24 @@ static YIELDS void wait_until_empty(struct run *r)
 	sim_fail(r->s, "the queue does not become empty");
 }
 
+/* Some operation fails, a few times, soon. What came of it may never be heard of, as with a crash. */
+static void fault_at_random(struct run *r)
+{
+	static const struct {
+		enum sim_op op;
+		enum err e;
+	} kinds[] = { { SIM_WRITE, ERR_NO_SPACE }, { SIM_READ, ERR_IO }, { SIM_OPEN, ERR_LIMIT }, { SIM_MEMORY, ERR_NO_MEMORY },
+		      { SIM_SEND, ERR_LIMIT }, { SIM_RENAME, ERR_IO } };
+	static const char *const roles[] = { "smtpd", "queue", "local", "relay", "lookup", "resolver" };
+	size_t k = sim_below(r->s, 2 * (sizeof kinds / sizeof kinds[0]));
+	if (k >= sizeof kinds / sizeof kinds[0])
+		return;
+	struct sim_fault f = { roles[sim_below(r->s, sizeof roles / sizeof roles[0])], kinds[k].op, 1 + sim_below(r->s, 3000),
+			       1 + sim_below(r->s, 3), kinds[k].e };
+	sim_fault_add(r->mx, &f);
+	r->crashes++;
+}
+
 /*
  * Random traffic: crashes of all kinds at random calls while the load runs, and while what was put off is tried
  * again. A recipient of the load is here, or at one of the servers that main.c names.
@@ -113,7 +131,8 @@ static YIELDS void play_random(struct run *r)
 	static const char *const to[] = { "ann@example.org",   "bob@example.org",   "cat+detail@example.org",
 					  "away@example.org",  "joe@fast.example",  "joe@moody.example",
 					  "joe@cuts.example",  "no@fast.example",   "joe@dead.example",
-					  "joe@second.example", "joe@gone.example", "kim@moody.example" };
+					  "joe@second.example", "joe@gone.example", "kim@moody.example",
+					  "joe@box.example",   "kim@box.example",   "joe@hub.example", "kim@hub.example" };
 	struct load l = { .r = r, .messages = r->opt->messages, .connections = 8, .senders = senders, .senders_n = 3 };
 	while (l.to_n < sizeof to / sizeof to[0]) {
 		l.to[l.to_n] = str_z(to[l.to_n]);
@@ -128,11 +147,21 @@ static YIELDS void play_random(struct run *r)
 		for (unsigned k = 0; k < 600 && sim_crash_is_armed(r->mx); k++)
 			run_sleep(r, INT64_C(20) * 1000000);
 		r->crashes++;
+		peers_shake(r);
+		fault_at_random(r);
+		if (sim_below(r->s, 6) == 0 && server_ready(r)) { /* in order, under load */
+			server_stop(r);
+			if (!server_start(r))
+				sim_fail(r->s, "the server does not start again");
+		}
 	}
 	scope_wait(&r->background);
+	if (sim_below(r->s, 2) == 0)
+		peers_calm(r); /* else some stay away, and mail for them comes back */
 	sim_crash_at_call(r->mx, "queue", 1 + sim_below(r->s, 50000), false); /* while it tries again */
 	r->crashes++;
 	wait_until_empty(r);
+	peers_calm(r);
 }
 
 static YIELDS void play(struct run *r)

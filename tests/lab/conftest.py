@@ -5,7 +5,7 @@ import smtplib
 import pytest
 
 import fakes
-from lab import FAST, Dns, Dovecot, Exim, Godwit, Lab, Postfix, Unavailable, v4, v6, wait_for
+from lab import Dns, Dovecot, Exim, Godwit, Lab, Postfix, Unavailable, v4, v6, wait_for
 
 FIRST = 101     # of the fakes' addresses; NAME.lab has the MX mx.NAME.lab at the next one
 FAKES = {
@@ -85,14 +85,18 @@ def lab():
         pytest.skip(str(e))
 
 
-@pytest.fixture(scope="session")
-def dns(lab):
+def make_dns(lab):
     return Dns(lab, {
         "lab": (ZONE, "signed"),
         "bogus.lab": (f"@ MX 10 mx\nmx A {v4(NUMBERS['sink'])}\n", ("MX\t10", "MX\t11")),
         "plain.lab": (f"@ MX 10 mx\nmx A {v4(NUMBERS['sink'])}\n", "plain"),
         "77.10.in-addr.arpa": ("".join(f"{n}.0 PTR mx.{name}.lab.\n" for name, n in NUMBERS.items()) + "10.0 PTR mx.gw.lab.\n", "plain"),
     })
+
+
+@pytest.fixture(scope="session")
+def dns(lab):
+    return make_dns(lab)
 
 
 @pytest.fixture(scope="session")
@@ -106,15 +110,20 @@ def fake(lab):
         one.close()
 
 
-@pytest.fixture(scope="session")
-def gw(lab, dns):
+def make_gw(lab, dns, log_level="info"):
     (lab.base / "dovecot").mkdir()    # that the socket is in
     listed = lab.base / "backedup.list"
     listed.write_text("known@backedup.lab\n")
-    server = Godwit(lab, dns, "gw", (10, 15), GW % {"list": listed, "socket": lab.base / "dovecot" / "lmtp.sock"})
+    server = Godwit(lab, dns, "gw", (10, 15), GW % {"list": listed, "socket": lab.base / "dovecot" / "lmtp.sock"},
+                    log_level=log_level)
     server.start()
     server.account("alice@gw.lab", "carol@gw.lab", "postmaster@gw.lab")
     return server
+
+
+@pytest.fixture(scope="session")
+def gw(lab, dns):
+    return make_gw(lab, dns)
 
 
 def peer(kind, lab, dns):
@@ -188,5 +197,3 @@ def report(gw):
         return wait_for(there, seconds, f"a report about {mid}; {gw.cli('trace', mid, check=False).stdout}")[0]
     return find
 
-
-__all__ = ["FAST"]

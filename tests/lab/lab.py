@@ -465,7 +465,7 @@ transport_maps = inline:{ {exim.lab=smtp:[mx.gw.lab]} }
 virtual_mailbox_domains = postfix.lab
 virtual_mailbox_base = %(mail)s
 virtual_mailbox_maps = inline:{ {bob@postfix.lab=bob/} {carol@postfix.lab=carol/} }
-virtual_alias_maps = inline:{ {forward@postfix.lab=nobody@exim.lab} }
+virtual_alias_maps = inline:{ {forward@postfix.lab=nobody@refuses.lab} }
 virtual_uid_maps = static:955
 virtual_gid_maps = static:955
 virtual_destination_recipient_limit = 1
@@ -480,7 +480,7 @@ smtpd_tls_security_level = none
 default_process_limit = 100
 smtp_destination_concurrency_limit = 20
 """
-POSTFIX_MASTER = """smtp inet n - n - - smtpd
+POSTFIX_MASTER = """25 inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -521,7 +521,7 @@ class Postfix(Peer):
 
     def start(self):
         # "postfix check" makes the folders of its queue; it also complains of what a package's installation would set
-        self.host.run("sh", "-c", "/usr/sbin/postfix check >/run/check.log 2>&1; exec chown -R root:postdrop /var/spool/postfix/public "
+        self.host.run("sh", "-c", "/usr/sbin/postfix check >/run/check.log 2>&1; exec chown -R postfix:postdrop /var/spool/postfix/public "
                                   "/var/spool/postfix/maildrop")
         self.process = self.host.spawn("/usr/lib/postfix/sbin/master", "-c", "/etc/postfix", "-d")
         wait_for(lambda: greets(self.host, self.address, 25), 20, "Postfix")
@@ -535,7 +535,6 @@ log_file_path = /var/spool/exim4/log/%%slog
 smtp_accept_max = 0
 smtp_accept_queue_per_connection = 0
 smtp_accept_max_nonmail = 0
-smtp_load_reserve =
 smtp_enforce_sync = true
 host_lookup =
 rfc1413_query_timeout = 0s
@@ -547,8 +546,6 @@ keep_environment =
 timeout_frozen_after = 0s
 local_from_check = false
 acl_smtp_rcpt = acl_rcpt
-acl_smtp_data =
-acl_smtp_mime =
 message_logs = false
 split_spool_directory = true
 begin acl
@@ -567,6 +564,7 @@ own:
 unknown:
   driver = redirect
   domains = exim.lab
+  allow_fail
   data = :fail: no such user here
 through_godwit:
   driver = manualroute

@@ -15,7 +15,7 @@ import time
 
 import conftest
 import fakes
-from lab import Exim, Lab, Postfix, Unavailable, v4
+from lab import Exim, Lab, Postfix, Unavailable
 
 SENDERS = 8         # connections that submit to Postfix
 GIVE_UP = 60        # seconds without one more at the end
@@ -119,7 +119,7 @@ def main():
             gw = conftest.make_gw(lab, dns, "warning")
             postfix = Postfix(lab, dns)
             if args.sink:       # at the address where Exim would be
-                end = SinkEnd(fakes.Fake(lab.host("sink", 21), v4(21)))
+                end = SinkEnd(fakes.Fake(lab.host("sink", 21), "::"))
             else:
                 end = EximEnd(Exim(lab, dns))
             desk = lab.host("desk", conftest.DESK)

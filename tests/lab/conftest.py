@@ -13,6 +13,7 @@ FAKES = {
     "grey": fakes.Greylisting, "asus": fakes.GreetsAsUs, "between": fakes.GoesBetweenRecipients, "tarpit": fakes.Tarpit,
     "closes": fakes.ClosesAfterData, "long": fakes.LongReply, "nul": fakes.NulReply, "endless": fakes.EndlessReply,
     "half": fakes.HalfFull, "refuses": fakes.RefusesAll, "content": fakes.RefusesMessage, "lmtp": fakes.Lmtp,
+    "odd": fakes.OddCodes, "bare": fakes.BareCodes, "window": fakes.ReadsNothing, "slowend": fakes.SlowEnd,
     "silent": None,     # an address with nobody listening
 }
 NUMBERS = {name: FIRST + i for i, name in enumerate(FAKES)}
@@ -57,7 +58,13 @@ takes6 MX 10 dual
 from MX 10 dual
 backedup MX 10 mx.backup
 backedup MX 20 mx.gw
+zero MX 10 nowhere
+nowhere A 0.0.0.0
 """
+BIG = "".join(f"thousand MX {i} mx{i}.thousand\nmx{i}.thousand A {v4(NUMBERS['sink'])}\n" for i in range(1000)) + "".join(
+    f"c{i}.chain CNAME c{i + 1}.chain\n" for i in range(100)) + "c100.chain MX 10 mx.sink.lab.\nwide MX 10 mx.wide\n" + "".join(
+    f"mx.wide A 10.78.{i // 250}.{1 + i % 250}\n" for i in range(2000))
+
 
 GW = f"""
 domain gw.lab {{ }}
@@ -90,6 +97,7 @@ def make_dns(lab):
         "lab": (ZONE, "signed"),
         "bogus.lab": (f"@ MX 10 mx\nmx A {v4(NUMBERS['sink'])}\n", ("MX\t10", "MX\t11")),
         "plain.lab": (f"@ MX 10 mx\nmx A {v4(NUMBERS['sink'])}\n", "plain"),
+        "big.lab": (BIG, "plain"),
         "77.10.in-addr.arpa": ("".join(f"{n}.0 PTR mx.{name}.lab.\n" for name, n in NUMBERS.items()) + "10.0 PTR mx.gw.lab.\n", "plain"),
     })
 

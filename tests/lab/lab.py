@@ -250,7 +250,8 @@ class Dns:
 
     def resolver(self):
         """The block of a godwit's configuration."""
-        return f'resolver {{ stub . {self.address}; trust_anchor "{self.anchor}"; }}\n'
+        # names of private addresses are not asked for without a stub of their own (RFC 6303)
+        return f'resolver {{ stub . {self.address}; stub 77.10.in-addr.arpa {self.address}; trust_anchor "{self.anchor}"; }}\n'
 
     def close(self):
         self.process.terminate()

@@ -99,6 +99,7 @@ def make_dns(lab):
         "plain.lab": (f"@ MX 10 mx\nmx A {v4(NUMBERS['sink'])}\n", "plain"),
         "big.lab": (BIG, "plain"),
         "77.10.in-addr.arpa": ("".join(f"{n}.0 PTR mx.{name}.lab.\n" for name, n in NUMBERS.items()) + "10.0 PTR mx.gw.lab.\n", "plain"),
+        "7.7.d.f.ip6.arpa": ("a" + ".0" * 27 + " PTR mx.gw.lab.\n", "plain"),
     })
 
 

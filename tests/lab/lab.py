@@ -251,7 +251,8 @@ class Dns:
     def resolver(self):
         """The block of a godwit's configuration."""
         # names of private addresses are not asked for without a stub of their own (RFC 6303)
-        return f'resolver {{ stub . {self.address}; stub 77.10.in-addr.arpa {self.address}; trust_anchor "{self.anchor}"; }}\n'
+        zones = "".join(f"stub {zone} {self.address}; " for zone in (".", "77.10.in-addr.arpa", "7.7.d.f.ip6.arpa"))
+        return f'resolver {{ {zones}trust_anchor "{self.anchor}"; }}\n'
 
     def close(self):
         self.process.terminate()

@@ -386,7 +386,7 @@ def suite_fuzz_smoke():
 # their own. The sum of the budgets is the most that ./check may take: 25 minutes.
 SUITES = {
     "lint": (50, [], suite_lint),
-    "build-gcc": (110, [], suite_build("build-gcc")),
+    "build-gcc": (120, [], suite_build("build-gcc")),
     "unit": (45, ["build-gcc"], lambda: run_unit("build-gcc")),
     "scenario-sim": (30, ["build-gcc"], lambda: run_scenario_sim("build-gcc")),
     "scenario-live": (20, ["build-gcc"], lambda: run_scenario_live("build-gcc")),

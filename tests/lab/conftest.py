@@ -21,7 +21,7 @@ DESK, STRANGER, NOBODY = 30, 66, 200
 
 ZONE = "".join(f"{name} MX 10 mx.{name}\nmx.{name} A {v4(n)}\n" for name, n in NUMBERS.items()) + "".join(
     f"{name} MX 10 mx.{name}\nmx.{name} A {v4(n)}\nmx.{name} AAAA {v6(n)}\n"
-    for name, n in (("gw", 10), ("postfix", 20), ("exim", 21), ("dovecot", 22))) + f"""
+    for name, n in (("gw", 10), ("behind", 11), ("postfix", 20), ("exim", 21), ("dovecot", 22))) + f"""
 ordered MX 10 mx.sink
 ordered MX 20 mx.second
 fallback MX 10 mx.silent
@@ -68,7 +68,7 @@ BIG = "".join(f"thousand MX {i} mx{i}.thousand\nmx{i}.thousand A {v4(NUMBERS['si
 
 GW = f"""
 domain gw.lab {{ }}
-relay_from {v4(DESK)} {v4(20)} {v4(21)} {v6(20)} {v6(21)} {v4(23)};
+relay_from {v4(DESK)} {v4(11)} {v4(20)} {v4(21)} {v6(20)} {v6(21)} {v4(23)};
 trusted {v4(0)}/24 {v6(0)}/64;
 relay_domain backedup.lab {{ recipients "%(list)s"; }}
 relay_domain tcp.dovecot.lab {{ }}

@@ -95,29 +95,14 @@ static bool matches(const struct envelope *env, size_t number, struct str match)
 
 /* ---- list -------------------------------------------------------------------------------------------------- */
 
-/* A recipient's own time, or when its place is tried again, if that is later. */
-static int64_t next_attempt_ms(struct queue *q, const struct message *m, uint16_t number, const struct spool_state *st)
-{
-	int64_t at = st->next_ms ? st->next_ms : m->arrived_ms;
-	uint32_t dest = m->rcpts[number].dest;
-	if (st->state == RCPT_STATE_HELD)
-		return 0;
-	if (st->state == RCPT_STATE_QUEUED && dest != DEST_UNKNOWN && dest != DEST_LOCAL) {
-		int64_t open_ms = dest_get(&q->sites, dest)->site->open_at_ms;
-		if (open_ms > at)
-			at = open_ms;
-	}
-	return at;
-}
-
-static struct queue_row row_of(struct queue *q, const struct message *m, uint16_t number, const struct envelope *env,
+static struct queue_row row_of(const struct queue *q, const struct message *m, uint16_t number, const struct envelope *env,
 			       struct arena *arena)
 {
 	struct spool_state st;
 	(void)index_state(&q->ix, m, number, &st);
 	return (struct queue_row){
 		.id = m->id, .number = number, .arrived_ms = m->arrived_ms,
-		.next_ms = next_attempt_ms(q, m, number, &st),
+		.next_ms = st.state == RCPT_STATE_HELD ? 0 : st.next_ms ? st.next_ms : m->arrived_ms,
 		.bytes = message_bytes(m), .state = st.state, .attempts = st.attempts,
 		.reverse_path = arena_str(arena, env->reverse_path),
 		.address = arena_str(arena, number < env->recipients_n ? env->recipients[number].target.address : STR("")),

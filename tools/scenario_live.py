@@ -25,7 +25,7 @@ SKIPPED = 77
 ASSERT_SECONDS = 30
 REPLY_SECONDS = 60
 SLOW = 4 if os.environ.get("GODWIT_ASAN") else 1
-SIM_ONLY = {"elapse", "crash", "fault", "disk", "clock", "partition", "heal", "dns"}
+SIM_ONLY = {"elapse", "crash", "fault", "disk", "clock", "partition", "heal", "dns", "server"}
 FILL_LINE = b"The bar-tailed godwit flies from Alaska to New Zealand without a stop, and arrives.\r\n"
 TRACE = re.compile(rb"(?:(?:Return-Path|Delivered-To|Received|X-Original-To):[^\n]*\n|[ \t][^\n]*\n)*\Z")
 
@@ -504,7 +504,10 @@ class Run:
         elif st.starts("queue", "has"):
             self.check_queue(st)
         elif st.starts("queue"):
-            self.server.must("queue", st.words[1], *(st.words[2:] or ["--all"]))
+            words = st.words[2:] or ["--all"]
+            if st.words[1] == "move":
+                words = [words[0], "--route", words[2] or "-"]
+            self.server.must("queue", st.words[1], *words)
         elif st.starts("expect", "log"):
             self.check_log(st)
         elif st.starts("stop"):

@@ -43,3 +43,10 @@ def test_hold(tmp_path):
 def test_maildir(tmp_path):
     count = run_peer(tmp_path, "maildir", "user1@local.test")
     assert count() > 0
+
+
+def test_slow_destination():
+    done = subprocess.run([sys.executable, "bench/slow_destination.py", "--build", BUILD, "--messages", "200", "--slow", "10", "--runs", "1"],
+                          cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=120, check=True)
+    assert "medians: alone" in done.stdout
+    print(done.stdout)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The only place that calls malloc(). Each block has a header in front of it that links it into its
- * handle's list, so that mem_destroy() finds what a killed (simulated) process left behind.
+ * The only place that calls malloc(). Each block has a header in front of it. Where mem_destroy() must find
+ * what is left (a killed process of the simulation), a link stands before that; elsewhere it is spared, for
+ * it would be read and written in two strange blocks at each call.
  */
 #include "base/mem.h"
 
@@ -12,17 +13,22 @@
 struct mem {
 	struct list blocks;
 	size_t used, limit, n_blocks;
+	size_t front; /* bytes in front of a block */
+	bool listed;
 	uint64_t requests;
 	uint64_t fail_first, fail_end; /* requests numbered [first, end) fail */
 };
 
-/* 32 bytes: keeps the block behind it aligned to 16. */
+/* The sizes keep the block behind them aligned to 16. */
 struct header {
-	struct list link;
 	struct mem *owner;
 	size_t n;
 };
-_Static_assert(sizeof(struct header) % 16 == 0, "blocks are 16-byte aligned");
+struct listed_header {
+	struct list link;
+	struct header h;
+};
+_Static_assert(sizeof(struct header) % 16 == 0 && sizeof(struct listed_header) % 16 == 0, "blocks are 16-byte aligned");
 
 static struct header *header_of(const struct mem *m, void *p)
 {
@@ -30,6 +36,12 @@ static struct header *header_of(const struct mem *m, void *p)
 
 	ASSERT(h->owner == m); /* freed twice, or by another handle than it came from */
 	return h;
+}
+
+/* What malloc() gave. */
+static void *base_of(const struct mem *m, struct header *h)
+{
+	return (char *)(h + 1) - m->front;
 }
 
 struct mem *mem_new(size_t limit_bytes)
@@ -40,6 +52,19 @@ struct mem *mem_new(size_t limit_bytes)
 		return NULL;
 	list_init(&m->blocks);
 	m->limit = limit_bytes;
+	m->listed = true;
+	m->front = sizeof(struct listed_header);
+	return m;
+}
+
+struct mem *mem_new_unlisted(size_t limit_bytes)
+{
+	struct mem *m = mem_new(limit_bytes);
+
+	if (m) {
+		m->listed = false;
+		m->front = sizeof(struct header);
+	}
 	return m;
 }
 
@@ -48,10 +73,10 @@ void mem_destroy(struct mem *m)
 	if (!m)
 		return;
 	LIST_EACH (&m->blocks, it) {
-		struct header *h = (struct header *)it; /* link is the first member */
+		struct listed_header *l = (struct listed_header *)(void *)it; /* link is the first member */
 
-		h->owner = NULL;
-		free(h);
+		l->h.owner = NULL;
+		free(l);
 	}
 	free(m);
 }
@@ -68,13 +93,15 @@ static bool mem_admits(struct mem *m, size_t more)
 	return !m->limit || (m->used <= m->limit && more <= m->limit - m->used);
 }
 
-static void *block_adopt(struct mem *m, struct header *h, size_t n)
+static void *block_adopt(struct mem *m, void *base, size_t n)
 {
-	if (!h)
+	if (!base)
 		return NULL;
+	struct header *h = (struct header *)(void *)((char *)base + m->front) - 1;
 	h->owner = m;
 	h->n = n;
-	list_push_back(&m->blocks, &h->link);
+	if (m->listed)
+		list_push_back(&m->blocks, &((struct listed_header *)base)->link);
 	m->used += n;
 	m->n_blocks++;
 	return h + 1;
@@ -84,14 +111,14 @@ void *mem_alloc(struct mem *m, size_t n)
 {
 	if (!mem_admits(m, n))
 		return NULL;
-	return block_adopt(m, calloc(1, sizeof(struct header) + n), n);
+	return block_adopt(m, calloc(1, m->front + n), n);
 }
 
 void *mem_alloc_raw(struct mem *m, size_t n)
 {
 	if (!mem_admits(m, n))
 		return NULL;
-	return block_adopt(m, malloc(sizeof(struct header) + n), n);
+	return block_adopt(m, malloc(m->front + n), n);
 }
 
 void *mem_resize(struct mem *m, void *p, size_t n)
@@ -104,11 +131,15 @@ void *mem_resize(struct mem *m, void *p, size_t n)
 
 	if (!mem_admits(m, n > old ? n - old : 0))
 		return NULL;
-	h = realloc(h, sizeof *h + n);
-	if (!h)
+	void *base = realloc(base_of(m, h), m->front + n);
+	if (!base)
 		return NULL;
-	h->link.prev->next = &h->link; /* the block may have moved */
-	h->link.next->prev = &h->link;
+	if (m->listed) { /* the block may have moved */
+		struct list *link = &((struct listed_header *)base)->link;
+		link->prev->next = link;
+		link->next->prev = link;
+	}
+	h = (struct header *)(void *)((char *)base + m->front) - 1;
 	h->n = n;
 	m->used = m->used - old + n;
 	return h + 1;
@@ -120,12 +151,14 @@ void mem_free(struct mem *m, void *p)
 		return;
 
 	struct header *h = header_of(m, p);
+	void *base = base_of(m, h);
 
-	list_remove(&h->link);
+	if (m->listed)
+		list_remove(&((struct listed_header *)base)->link);
 	m->used -= h->n;
 	m->n_blocks--;
 	h->owner = NULL;
-	free(h);
+	free(base);
 }
 
 size_t mem_used(const struct mem *m)

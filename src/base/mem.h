@@ -17,6 +17,8 @@ struct mem;
 
 /* A new handle; limit_bytes 0 = no limit. NULL when the system has no memory. */
 struct mem *mem_new(size_t limit_bytes);
+/* The same for a process that ends with its memory: cheaper; mem_destroy() frees the handle alone. */
+struct mem *mem_new_unlisted(size_t limit_bytes);
 /* Frees the handle and every block that is still allocated from it. */
 void mem_destroy(struct mem *m);
 

@@ -93,9 +93,33 @@ static void runs_of_faults(void **state)
 	mem_destroy(m);
 }
 
+/* The cheaper kind counts and keeps the same. */
+static void unlisted(void **state)
+{
+	struct mem *m = mem_new_unlisted(1000);
+	char *p = mem_alloc(m, 100), *q = mem_alloc_raw(m, 200);
+	assert_non_null(p);
+	assert_non_null(q);
+	assert_int_equal((uintptr_t)p % 16 + (uintptr_t)q % 16, 0);
+	for (size_t i = 0; i < 100; i++)
+		assert_int_equal(p[i], 0);
+	memset(p, 7, 100);
+	p = mem_resize(m, p, 600);
+	assert_non_null(p);
+	assert_int_equal(p[0] + p[99], 14);
+	assert_int_equal(mem_used(m), 800);
+	assert_null(mem_alloc(m, 300)); /* the limit */
+	mem_free(m, q);
+	mem_free(m, p);
+	assert_int_equal(mem_blocks(m), 0);
+	assert_int_equal(mem_used(m), 0);
+	mem_destroy(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(unlisted),
 		cmocka_unit_test(accounts),
 		cmocka_unit_test(limits),
 		cmocka_unit_test(nth_fails),

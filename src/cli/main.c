@@ -16,7 +16,7 @@ const struct command cli_commands[] = {
 	{ "stop", "", "stop the server in order", cmd_stop, false },
 	{ "status", "", "show the server's processes", cmd_status, false },
 	{ "send", "[-f FROM] [-t] TO… < MESSAGE", "put a message into the queue", cmd_send, false },
-	{ "queue", "[list [WHAT] | show ID | flush|retry|hold|release|drop ID|WHAT|--all]", "look at waiting mail and change it", cmd_queue, false },
+	{ "queue", "[list [WHICH] | show ID | sites [WHAT] | flush|retry|hold|release|drop WHICH | move WHICH --route NAME]\n            WHICH: ID, part of an address, --domain D, --sender A, --older TIME, --newer TIME, --all", "look at waiting mail and change it", cmd_queue, false },
 	{ "trace", "ID|ADDRESS|MESSAGE-ID", "show what happened to mail, and why", cmd_trace, false },
 	{ "account", "add|del ADDRESS… | list [WHAT]", "mailboxes", cmd_account, false },
 	{ "domain", "add|del NAME… | list [WHAT]", "domains of this server", cmd_domain, false },

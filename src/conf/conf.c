@@ -5,30 +5,9 @@
  */
 #include "conf/conf.h"
 
-#include "base/log.h"
-#include "conf/conf_table.h"
+#include "conf/conf_internal.h"
 
-#define WORDS_MAX 300u
-#define DNS_PORT 53u
-#define SERVERS_MAX 8u
-#define STUBS_MAX 32u
-
-struct parser {
-	struct world *w; /* NULL: no includes */
-	struct arena *arena;
-	struct conf *conf;
-	struct conf_errors *errs;
-	struct conf_lexer lx;
-	struct str file;
-	unsigned depth;
-	struct conf_token words[WORDS_MAX];
-	size_t words_n;
-	size_t listeners_cap, domains_cap, routes_cap, stubs_cap, relay_domains_cap;
-	size_t block_first; /* listen: the first listener of the open block */
-	bool given[192];    /* by index in conf_directives, of the top and the once-only blocks */
-};
-
-static void fail_at(struct parser *p, unsigned line, unsigned column, struct str text)
+void conf_fail_at(struct parser *p, unsigned line, unsigned column, struct str text)
 {
 	struct conf_errors *e = p->errs;
 	if (e->n == CONF_ERRORS_MAX)
@@ -37,20 +16,19 @@ static void fail_at(struct parser *p, unsigned line, unsigned column, struct str
 		e->v[e->n++] = (struct conf_error){ p->file, line, column, text };
 }
 
-static void fail(struct parser *p, const struct conf_token *t, struct str text)
+void conf_fail(struct parser *p, const struct conf_token *t, struct str text)
 {
-	fail_at(p, t->line, t->column, text);
+	conf_fail_at(p, t->line, t->column, text);
 }
 
-static void fail_word(struct parser *p, const struct conf_token *t, const char *what)
+void conf_fail_word(struct parser *p, const struct conf_token *t, const char *what)
 {
 	struct buf b = buf_fixed(arena_alloc(p->arena, 400), 400);
 	buf_add_safe(&b, t->text, 100);
-	fail(p, t, arena_strf(p->arena, "'%.*s' is not %s", STR_ARG(buf_str(&b)), what));
+	conf_fail(p, t, arena_strf(p->arena, "'%.*s' is not %s", STR_ARG(buf_str(&b)), what));
 }
 
-/* Grows a list in the arena by one element. */
-static void *list_add(struct parser *p, void **list, size_t *n, size_t *cap, size_t most, size_t bytes)
+void *conf_list_add(struct parser *p, void **list, size_t *n, size_t *cap, size_t most, size_t bytes)
 {
 	if (*n == *cap) {
 		size_t grown = *cap ? *cap * 2 : 8;
@@ -63,384 +41,6 @@ static void *list_add(struct parser *p, void **list, size_t *n, size_t *cap, siz
 		*cap = grown;
 	}
 	return (char *)*list + (*n)++ * bytes;
-}
-
-/* ---- values ------------------------------------------------------------------------------------- */
-
-static bool is_domain(struct str s)
-{
-	size_t label = 0;
-	for (size_t i = 0; i < s.n; i++) {
-		char c = s.p[i];
-		if (c == '.' ? label == 0 : !ascii_is_alnum(c) && (c != '-' || label == 0))
-			return false;
-		label = c == '.' ? 0 : label + 1;
-		if (label > 63)
-			return false;
-	}
-	return s.n > 0 && s.n <= 255 && label > 0;
-}
-
-static struct str lower_case(struct parser *p, struct str s)
-{
-	char *to = arena_alloc(p->arena, s.n + 1);
-	for (size_t i = 0; to && i < s.n; i++)
-		to[i] = ascii_lower(s.p[i]);
-	return str_of(to, to ? s.n : 0);
-}
-
-static void set_networks(struct parser *p, const struct conf_directive *d, void *at)
-{
-	struct ip **list = at;
-	size_t n = p->words_n - 1;
-	*list = ARENA_ARRAY(p->arena, struct ip, n ? n : 1);
-	size_t *count = (size_t *)(void *)((char *)at + sizeof *list);
-	*count = 0;
-	for (size_t i = 1; *list && i <= n; i++)
-		if (ip_parse_prefix(p->words[i].text, &(*list)[*count]) == ERR_NONE)
-			++*count;
-		else
-			fail_word(p, &p->words[i], "a network (192.0.2.0/24, 2001:db8::/32; host bits must be 0)");
-	(void)d;
-}
-
-static void set_listen(struct parser *p)
-{
-	struct conf *c = p->conf;
-	struct conf_listener shape = c->listeners[p->block_first];
-	for (size_t i = 1; i < p->words_n; i++) {
-		struct conf_listener *l = i == 1 ? &c->listeners[p->block_first] :
-			list_add(p, (void **)&c->listeners, &c->listeners_n, &p->listeners_cap, 32, sizeof *l);
-		if (!l) {
-			fail(p, &p->words[i], STR("too many addresses: at most 32"));
-			return;
-		}
-		*l = shape;
-		if (ip_parse_port(p->words[i].text, &l->address) != ERR_NONE || l->address.port == 0)
-			fail_word(p, &p->words[i], "an address with a port (192.0.2.1:25, [::1]:25, *:25)");
-	}
-}
-
-/* "127.0.0.1", "::1", or with a port. */
-static bool server_of(struct str s, struct ip *ip_out)
-{
-	if (ip_parse(s, ip_out) == ERR_NONE) {
-		ip_out->port = DNS_PORT;
-		return true;
-	}
-	return ip_parse_port(s, ip_out) == ERR_NONE && ip_out->port != 0 && ip_out->family != IP_NONE;
-}
-
-static void set_servers(struct parser *p)
-{
-	struct conf_resolver *r = &p->conf->resolver;
-	size_t n = p->words_n - 1;
-	r->servers = ARENA_ARRAY(p->arena, struct ip, n);
-	if (n > SERVERS_MAX)
-		fail(p, &p->words[0], STR("too many resolvers: at most 8"));
-	for (size_t i = 1; r->servers && i <= n && i <= SERVERS_MAX; i++)
-		if (server_of(p->words[i].text, &r->servers[r->servers_n]))
-			r->servers_n++;
-		else
-			fail_word(p, &p->words[i], "the address of a resolver (127.0.0.1, [::1]:5353)");
-}
-
-static void set_stub(struct parser *p)
-{
-	struct conf_resolver *r = &p->conf->resolver;
-	struct conf_stub stub = { .insecure = p->words_n == 4 };
-	struct str zone = p->words[1].text;
-	bool root = str_eq(zone, STR("."));
-	if (p->words_n < 3 || p->words_n > 4 || (stub.insecure && !str_eq(p->words[3].text, STR("insecure"))))
-		fail(p, &p->words[0], STR("stub takes a zone, the address of its name server, and perhaps the word insecure"));
-	else if (!root && !is_domain(zone))
-		fail_word(p, &p->words[1], "a domain name");
-	else if (!server_of(p->words[2].text, &stub.server))
-		fail_word(p, &p->words[2], "the address of a name server (192.0.2.53, [2001:db8::53]:5353)");
-	else {
-		stub.zone = root ? STR("") : lower_case(p, zone);
-		struct conf_stub *s = list_add(p, (void **)&r->stubs, &r->stubs_n, &p->stubs_cap, STUBS_MAX, sizeof *s);
-		if (s)
-			*s = stub;
-		else
-			fail(p, &p->words[0], STR("too many stubs: at most 32"));
-	}
-}
-
-static void set_number(struct parser *p, const struct conf_directive *d, void *at)
-{
-	const struct conf_token *t = &p->words[1];
-	uint64_t v = 0;
-	bool ok = d->kind == CONF_TIME ? conf_time(t->text, &v) : d->kind == CONF_SIZE ? conf_size(t->text, &v) :
-		str_to_u64(t->text, UINT32_MAX, &v) == ERR_NONE;
-	if (!ok)
-		fail_word(p, t, d->kind == CONF_TIME ? "a time (300ms, 30s, 5min, 4h, 5d)" :
-			  d->kind == CONF_SIZE ? "a size (500, 64K, 50M, 2G)" : "a number");
-	else if (v < d->min || (d->max && v > d->max))
-		fail(p, t, arena_strf(p->arena, "%s is out of range: %llu to %llu", d->name, (unsigned long long)d->min,
-				      (unsigned long long)(d->max ? d->max : UINT64_MAX)));
-	else if (d->kind == CONF_COUNT)
-		*(uint32_t *)at = (uint32_t)v;
-	else
-		*(uint64_t *)at = v;
-}
-
-static void set_text(struct parser *p, const struct conf_directive *d, struct str *at)
-{
-	const struct conf_token *t = &p->words[1];
-	struct str s = t->text;
-	if (d->kind == CONF_PATH && s.n > 0 && s.p[0] != '/')
-		fail_word(p, t, "an absolute path");
-	else if (d->kind == CONF_PATH && s.n > 1000)
-		fail_word(p, t, "a path of at most 1000 bytes");
-	else if (d->kind == CONF_NAME && s.n == 0 && t->line == 0)
-		*at = str_of("", 0); /* its default: not given */
-	else if (d->kind == CONF_NAME && !is_domain(s))
-		fail_word(p, t, "a domain name (write international names as A-labels: xn--…)");
-	else if (d->kind == CONF_ADDRESS && !str_eq(s, STR("none")) &&
-		 (str_rfind(s, '@') == 0 || !is_domain(str_sub(s, str_rfind(s, '@') + 1, s.n)) || s.n > 320))
-		fail_word(p, t, "an address (local-part@domain) or none");
-	else if (d->kind == CONF_TEXT && s.n > 8)
-		fail_word(p, t, "a text of at most 8 characters");
-	else if (d->kind == CONF_ADDRESS && str_eq(s, STR("none")))
-		*at = str_of("", 0);
-	else
-		*at = d->kind == CONF_NAME || d->kind == CONF_ADDRESS ? lower_case(p, s) : arena_str(p->arena, s);
-}
-
-static void set_directory(struct parser *p)
-{
-	struct str dir = p->words[1].text;
-	if (dir.n == 0)
-		return; /* the default: no common directory */
-	if (dir.p[0] != '/' || dir.n > 1000) {
-		fail_word(p, &p->words[1], "an absolute path");
-		return;
-	}
-	p->conf->spool = arena_strf(p->arena, "%.*s/spool", STR_ARG(dir));
-	p->conf->state = arena_strf(p->arena, "%.*s/state", STR_ARG(dir));
-	p->conf->mail = arena_strf(p->arena, "%.*s/mail", STR_ARG(dir));
-	p->conf->run = arena_strf(p->arena, "%.*s/run", STR_ARG(dir));
-}
-
-/* In the order of enum ip_choice. */
-static const char *const ip_choices[] = { "any", "prefer_v4", "prefer_v6", "only_v4", "only_v6" };
-
-static void set_word(struct parser *p, const struct conf_directive *d, void *at)
-{
-	const struct conf_token *t = &p->words[1];
-	enum log_format format;
-	enum log_level level;
-	bool yes = str_eq(t->text, STR("yes"));
-	switch (d->kind) {
-	case CONF_BOOL:
-	case CONF_NOT_BOOL:
-		if (!yes && !str_eq(t->text, STR("no")))
-			fail_word(p, t, "yes or no");
-		*(bool *)at = d->kind == CONF_BOOL ? yes : !yes;
-		return;
-	case CONF_LOG_FORMAT:
-		if (log_format_parse(t->text, &format) != ERR_NONE)
-			fail_word(p, t, "text, json or journald");
-		else
-			*(uint8_t *)at = (uint8_t)format;
-		return;
-	case CONF_LOG_LEVEL:
-		if (log_level_parse(t->text, &level) != ERR_NONE)
-			fail_word(p, t, "debug, info, notice, warning or error");
-		else
-			*(uint8_t *)at = (uint8_t)level;
-		return;
-	case CONF_TLS:
-		if (!str_eq(t->text, STR("none")))
-			fail(p, t, STR("this version has no TLS yet: write none"));
-		*(enum tls_mode *)at = TLS_MODE_NONE;
-		return;
-	case CONF_IP_CHOICE:
-		for (unsigned i = 0; i < sizeof ip_choices / sizeof ip_choices[0]; i++)
-			if (str_eq(t->text, str_z(ip_choices[i]))) {
-				*(enum ip_choice *)at = (enum ip_choice)i;
-				return;
-			}
-		fail_word(p, t, "any, prefer_v4, prefer_v6, only_v4 or only_v6");
-		return;
-	default:
-		if (!str_eq(t->text, str_z(d->initial)))
-			fail_word(p, t, d->initial);
-	}
-}
-
-/* "example.org", "*.example.org", "<>" */
-static void set_patterns(struct parser *p, void *at)
-{
-	struct conf_word **list = at;
-	size_t n = p->words_n - 1;
-	*list = ARENA_ARRAY(p->arena, struct conf_word, n);
-	size_t *count = (size_t *)(void *)((char *)at + sizeof *list);
-	*count = 0;
-	for (size_t i = 1; *list && i <= n; i++) {
-		struct str word = p->words[i].text, domain = str_starts(word, STR("*.")) ? str_sub(word, 2, word.n) : word;
-		if (i > 256)
-			fail(p, &p->words[i], STR("too many domains: at most 256"));
-		else if (is_domain(domain) || str_eq(word, STR("<>")))
-			(*list)[(*count)++].text = lower_case(p, word);
-		else
-			fail_word(p, &p->words[i], "a domain (example.org, *.example.org) or <>");
-	}
-}
-
-/* HOST, HOST:PORT, an address with or without a port, or (LMTP) unix:/PATH. */
-static bool parse_hop(struct parser *p, struct str word, enum route_kind kind, struct conf_hop *hop_out)
-{
-	struct ip ip;
-	uint64_t port = 0;
-	*hop_out = (struct conf_hop){ .weight = 1, .port = kind == ROUTE_KIND_LMTP ? 24 : 25 };
-	if (kind == ROUTE_KIND_LMTP && str_starts(word, STR("unix:/"))) {
-		hop_out->host = arena_str(p->arena, str_sub(word, 5, word.n));
-		hop_out->port = 0;
-		return word.n - 5 <= 100; /* sockaddr_un */
-	}
-	size_t colon = str_rfind(word, ':');
-	bool bracket = word.n > 0 && word.p[word.n - 1] == ']';
-	if (!bracket && str_find(word, ':') == colon && colon < word.n) {
-		if (str_to_u64(str_sub(word, colon + 1, word.n), 65535, &port) != ERR_NONE || port == 0)
-			return false;
-		hop_out->port = (uint16_t)port;
-		word = str_sub(word, 0, colon);
-	} else if (ip_parse_port(word, &ip) == ERR_NONE && ip.port) {
-		hop_out->port = ip.port;
-		word = str_sub(word, 0, colon);
-	}
-	if (word.n > 2 && word.p[0] == '[')
-		word = str_sub(word, 1, word.n - 1);
-	hop_out->host = lower_case(p, word);
-	return ip_parse(word, &ip) == ERR_NONE || is_domain(word);
-}
-
-/* order N, weight N behind a host. True: the word was one of them. */
-static bool hop_option(struct parser *p, size_t i, struct conf_hop *hop)
-{
-	struct str word = p->words[i].text;
-	uint64_t v = 0;
-	if (!str_eq(word, STR("order")) && !str_eq(word, STR("weight")))
-		return false;
-	if (i + 1 == p->words_n || str_to_u64(p->words[i + 1].text, 65535, &v) != ERR_NONE)
-		fail(p, &p->words[i], STR("order and weight take a number of at most 65535"));
-	else if (str_eq(word, STR("order")))
-		hop->order = (uint16_t)v;
-	else
-		hop->weight = v ? (uint16_t)v : 1;
-	return true;
-}
-
-static void set_via(struct parser *p, struct conf_route *r)
-{
-	const struct conf_token *t = &p->words[1];
-	r->hops_n = 0;
-	r->kind = str_eq(t->text, STR("smtp")) ? ROUTE_KIND_SMTP : str_eq(t->text, STR("lmtp")) ? ROUTE_KIND_LMTP : ROUTE_KIND_MX;
-	if (r->kind == ROUTE_KIND_MX) {
-		if (!str_eq(t->text, STR("mx")) || p->words_n > 2)
-			fail_word(p, t, "mx, smtp HOST … or lmtp HOST …");
-		return;
-	}
-	r->hops = ARENA_ARRAY(p->arena, struct conf_hop, 16);
-	for (size_t i = 2; r->hops && i < p->words_n; i++) {
-		if (r->hops_n > 0 && hop_option(p, i, &r->hops[r->hops_n - 1])) {
-			i++;
-			continue;
-		}
-		if (r->hops_n == 16)
-			fail(p, &p->words[i], STR("too many hosts: at most 16"));
-		else if (parse_hop(p, p->words[i].text, r->kind, &r->hops[r->hops_n]))
-			r->hops_n++;
-		else
-			fail_word(p, &p->words[i], "a host (relay.example.net, 192.0.2.1:25, [2001:db8::1]:25; for lmtp also unix:/path)");
-	}
-	if (p->words_n == 2)
-		fail(p, t, STR("which host? write via smtp relay.example.net:25;"));
-}
-
-static void set_source(struct parser *p, struct conf_route *r)
-{
-	for (size_t i = 1; i < p->words_n; i++) {
-		struct ip ip;
-		if (ip_parse(p->words[i].text, &ip) != ERR_NONE)
-			fail_word(p, &p->words[i], "an address of this machine");
-		else if (ip.family == IP_V4)
-			r->source_v4 = ip;
-		else
-			r->source_v6 = ip;
-	}
-}
-
-static bool takes_many(enum conf_kind kind)
-{
-	return kind == CONF_NETWORKS || kind == CONF_LISTEN || kind == CONF_PATTERNS || kind == CONF_VIA ||
-	       kind == CONF_SOURCE || kind == CONF_SERVERS || kind == CONF_STUB;
-}
-
-static void set_value(struct parser *p, const struct conf_directive *d, void *base)
-{
-	void *at = (char *)base + d->offset;
-	bool many = takes_many(d->kind);
-	if (p->words_n < 2 || (!many && p->words_n > 2)) {
-		fail(p, &p->words[0], arena_strf(p->arena, "%s takes %s", d->name, many ? "one or more values" : "one value"));
-		return;
-	}
-	switch (d->kind) {
-	case CONF_SIZE:
-	case CONF_TIME:
-	case CONF_COUNT:
-		set_number(p, d, at);
-		return;
-	case CONF_NETWORKS:
-		set_networks(p, d, at);
-		return;
-	case CONF_LISTEN:
-		set_listen(p);
-		return;
-	case CONF_PATTERNS:
-		set_patterns(p, at);
-		return;
-	case CONF_VIA:
-		set_via(p, base);
-		return;
-	case CONF_SOURCE:
-		set_source(p, base);
-		return;
-	case CONF_SERVERS:
-		set_servers(p);
-		return;
-	case CONF_STUB:
-		set_stub(p);
-		return;
-	case CONF_TEXT:
-	case CONF_PATH:
-	case CONF_NAME:
-	case CONF_ADDRESS:
-		if (str_eq(str_z(d->name), STR("directory")))
-			set_directory(p);
-		else
-			set_text(p, d, at);
-		return;
-	default:
-		set_word(p, d, at);
-	}
-}
-
-/* Gives the directives of a block their defaults, through the same code as what is written. */
-static void set_defaults(struct parser *p, enum conf_block block, void *base)
-{
-	for (size_t i = 0; i < conf_directives_n; i++) {
-		const struct conf_directive *d = &conf_directives[i];
-		if (d->block != block || !d->initial || d->kind == CONF_LISTEN || d->kind == CONF_NETWORKS ||
-		    d->kind == CONF_SERVERS || d->kind == CONF_STUB || d->kind == CONF_CHOICE || d->kind == CONF_PATTERNS ||
-		    d->kind == CONF_SOURCE)
-			continue;
-		p->words[1] = (struct conf_token){ .kind = CONF_WORD, .text = str_z(d->initial) };
-		p->words_n = 2;
-		set_value(p, d, base);
-	}
 }
 
 /* ---- directives and blocks -------------------------------------------------------------------------- */
@@ -480,7 +80,7 @@ static void unknown(struct parser *p, enum conf_block block, const struct conf_t
 	struct buf b = buf_fixed(arena_alloc(p->arena, 400), 400);
 	buf_add_safe(&b, t->text, 60);
 	const char *near = conf_nearest(t->text, names, n);
-	fail(p, t, arena_strf(p->arena, "unknown directive '%.*s'%s%s%s%s%s", STR_ARG(buf_str(&b)),
+	conf_fail(p, t, arena_strf(p->arena, "unknown directive '%.*s'%s%s%s%s%s", STR_ARG(buf_str(&b)),
 			      block == CONF_TOP ? "" : " in a block ", conf_block_names[block],
 			      near ? ": did you mean '" : "", near ? near : "", near ? "'?" : ""));
 }
@@ -493,9 +93,9 @@ static void use_directive(struct parser *p, enum conf_block block)
 			continue;
 		bool once = !is_named(block) && d->kind != CONF_STUB;
 		if (once && p->given[i])
-			fail(p, &p->words[0], arena_strf(p->arena, "%s is given twice", d->name));
+			conf_fail(p, &p->words[0], arena_strf(p->arena, "%s is given twice", d->name));
 		p->given[i] |= once;
-		set_value(p, d, block_base(p, block));
+		conf_set_value(p, d, block_base(p, block));
 		return;
 	}
 	unknown(p, block, &p->words[0]);
@@ -505,14 +105,14 @@ static bool open_listen(struct parser *p)
 {
 	struct conf *c = p->conf;
 	p->block_first = c->listeners_n;
-	struct conf_listener *l = list_add(p, (void **)&c->listeners, &c->listeners_n, &p->listeners_cap, 32, sizeof *l);
+	struct conf_listener *l = conf_list_add(p, (void **)&c->listeners, &c->listeners_n, &p->listeners_cap, 32, sizeof *l);
 	if (!l) {
-		fail(p, &p->words[0], STR("too many listeners: at most 32"));
+		conf_fail(p, &p->words[0], STR("too many listeners: at most 32"));
 		return false;
 	}
 	*l = (struct conf_listener){ .name = arena_str(p->arena, p->words[1].text) };
 	if (l->name.n > 32)
-		fail_word(p, &p->words[1], "a name of at most 32 characters");
+		conf_fail_word(p, &p->words[1], "a name of at most 32 characters");
 	return true;
 }
 
@@ -520,42 +120,21 @@ static bool open_domain(struct parser *p)
 {
 	struct conf *c = p->conf;
 	const struct conf_token *t = &p->words[1];
-	if (!is_domain(t->text)) {
-		fail_word(p, t, "a domain name (write international names as A-labels: xn--…)");
+	if (!conf_is_domain(t->text)) {
+		conf_fail_word(p, t, "a domain name (write international names as A-labels: xn--…)");
 		return false;
 	}
-	struct str name = lower_case(p, t->text);
+	struct str name = conf_lower_case(p, t->text);
 	for (size_t i = 0; i < c->domains_n; i++)
 		if (str_eq(c->domains[i].name, name))
-			fail(p, t, arena_strf(p->arena, "domain %.*s is given twice", STR_ARG(name)));
-	struct conf_domain *d = list_add(p, (void **)&c->domains, &c->domains_n, &p->domains_cap, 4096, sizeof *d);
+			conf_fail(p, t, arena_strf(p->arena, "domain %.*s is given twice", STR_ARG(name)));
+	struct conf_domain *d = conf_list_add(p, (void **)&c->domains, &c->domains_n, &p->domains_cap, 4096, sizeof *d);
 	if (!d) {
-		fail(p, t, STR("too many domains: at most 4096"));
+		conf_fail(p, t, STR("too many domains: at most 4096"));
 		return false;
 	}
 	*d = (struct conf_domain){ .name = name };
-	set_defaults(p, CONF_IN_DOMAIN, d);
-	return true;
-}
-
-static bool open_route(struct parser *p)
-{
-	struct conf *c = p->conf;
-	const struct conf_token *t = &p->words[1];
-	if (t->text.n == 0 || t->text.n > 64) {
-		fail_word(p, t, "a name of 1 to 64 characters");
-		return false;
-	}
-	for (size_t i = 0; i < c->routes_n; i++)
-		if (str_eq(c->routes[i].name, t->text))
-			fail(p, t, arena_strf(p->arena, "route %.*s is given twice", STR_ARG(t->text)));
-	struct conf_route *r = list_add(p, (void **)&c->routes, &c->routes_n, &p->routes_cap, 511, sizeof *r);
-	if (!r) {
-		fail(p, t, STR("too many routes: at most 511"));
-		return false;
-	}
-	*r = (struct conf_route){ .name = arena_str(p->arena, t->text) };
-	set_defaults(p, CONF_IN_ROUTE, r);
+	conf_set_defaults(p, CONF_IN_DOMAIN, d);
 	return true;
 }
 
@@ -563,22 +142,22 @@ static bool open_relay_domain(struct parser *p)
 {
 	struct conf *c = p->conf;
 	const struct conf_token *t = &p->words[1];
-	if (!is_domain(t->text)) {
-		fail_word(p, t, "a domain name (write international names as A-labels: xn--…)");
+	if (!conf_is_domain(t->text)) {
+		conf_fail_word(p, t, "a domain name (write international names as A-labels: xn--…)");
 		return false;
 	}
-	struct str name = lower_case(p, t->text);
+	struct str name = conf_lower_case(p, t->text);
 	for (size_t i = 0; i < c->relay_domains_n; i++)
 		if (str_eq(c->relay_domains[i].name, name))
-			fail(p, t, arena_strf(p->arena, "relay_domain %.*s is given twice", STR_ARG(name)));
-	struct conf_relay_domain *d = list_add(p, (void **)&c->relay_domains, &c->relay_domains_n,
+			conf_fail(p, t, arena_strf(p->arena, "relay_domain %.*s is given twice", STR_ARG(name)));
+	struct conf_relay_domain *d = conf_list_add(p, (void **)&c->relay_domains, &c->relay_domains_n,
 					       &p->relay_domains_cap, 4096, sizeof *d);
 	if (!d) {
-		fail(p, t, STR("too many relay domains: at most 4096"));
+		conf_fail(p, t, STR("too many relay domains: at most 4096"));
 		return false;
 	}
 	*d = (struct conf_relay_domain){ .name = name };
-	set_defaults(p, CONF_IN_RELAY_DOMAIN, d);
+	conf_set_defaults(p, CONF_IN_RELAY_DOMAIN, d);
 	return true;
 }
 
@@ -597,15 +176,15 @@ static enum conf_block open_block(struct parser *p, enum conf_block outer)
 		return CONF_TOP;
 	}
 	if (outer != CONF_TOP) {
-		fail(p, t, STR("blocks do not nest: is a } missing before this line?"));
+		conf_fail(p, t, STR("blocks do not nest: is a } missing before this line?"));
 		return CONF_TOP;
 	}
 	if (p->words_n != (named ? 2 : 1)) {
-		fail(p, t, arena_strf(p->arena, "%s takes %s before {", conf_block_names[block], named ? "one name" : "nothing"));
+		conf_fail(p, t, arena_strf(p->arena, "%s takes %s before {", conf_block_names[block], named ? "one name" : "nothing"));
 		return CONF_TOP;
 	}
 	if ((block == CONF_IN_LISTEN && !open_listen(p)) || (block == CONF_IN_DOMAIN && !open_domain(p)) ||
-	    (block == CONF_IN_ROUTE && !open_route(p)) || (block == CONF_IN_RELAY_DOMAIN && !open_relay_domain(p)))
+	    (block == CONF_IN_ROUTE && !conf_open_route(p)) || (block == CONF_IN_RELAY_DOMAIN && !open_relay_domain(p)))
 		return CONF_TOP;
 	return block;
 }
@@ -613,7 +192,7 @@ static enum conf_block open_block(struct parser *p, enum conf_block outer)
 static void close_block(struct parser *p, enum conf_block block, const struct conf_token *opened)
 {
 	if (block == CONF_IN_LISTEN && p->conf->listeners[p->block_first].address.port == 0)
-		fail(p, opened, STR("this listen block has no address: write address *:25;"));
+		conf_fail(p, opened, STR("this listen block has no address: write address *:25;"));
 }
 
 static void skip_block(struct parser *p)
@@ -636,13 +215,13 @@ static struct conf_token read_words(struct parser *p)
 	for (;;) {
 		struct conf_token t = conf_next_token(&p->lx);
 		if (t.kind == CONF_BAD)
-			fail(p, &t, t.text);
+			conf_fail(p, &t, t.text);
 		if (t.kind != CONF_WORD && t.kind != CONF_BAD)
 			return t;
-		if (p->words_n < WORDS_MAX)
+		if (p->words_n < CONF_WORDS_MAX)
 			p->words[p->words_n++] = t;
 		else
-			fail(p, &t, STR("too many words: is a ; missing?"));
+			conf_fail(p, &t, STR("too many words: is a ; missing?"));
 	}
 }
 
@@ -670,12 +249,12 @@ static void parse_text(struct parser *p)
 			continue;
 		}
 		if (p->words_n > 0)
-			fail(p, first, STR("a ; is missing at the end of this directive"));
+			conf_fail(p, first, STR("a ; is missing at the end of this directive"));
 		if (end.kind == CONF_CLOSE && block == CONF_TOP)
-			fail(p, &end, STR("a } without its {"));
+			conf_fail(p, &end, STR("a } without its {"));
 		if (end.kind == CONF_CLOSE || (end.kind == CONF_END && block != CONF_TOP)) {
 			if (end.kind == CONF_END)
-				fail(p, &opened, STR("this block has no closing }"));
+				conf_fail(p, &opened, STR("this block has no closing }"));
 			close_block(p, block, &opened);
 			block = CONF_TOP;
 		}
@@ -693,7 +272,7 @@ static void parse_file(struct parser *p, struct str path, const struct conf_toke
 	struct str text = arena_str(p->arena, buf_str(&b));
 	buf_free(&b);
 	if (e != ERR_NONE) {
-		fail_at(p, at ? at->line : 0, at ? at->column : 0,
+		conf_fail_at(p, at ? at->line : 0, at ? at->column : 0,
 			arena_strf(p->arena, "cannot read %.*s: %s", STR_ARG(path), err_name(e)));
 		return;
 	}
@@ -745,7 +324,7 @@ static void include_pattern(struct parser *p, struct str dir, struct str pattern
 	if (e == ERR_NOT_FOUND)
 		return; /* an empty conf.d need not exist */
 	if (e != ERR_NONE) {
-		fail(p, at, arena_strf(p->arena, "cannot list %.*s: %s", STR_ARG(dir), err_name(e)));
+		conf_fail(p, at, arena_strf(p->arena, "cannot list %.*s: %s", STR_ARG(dir), err_name(e)));
 		return;
 	}
 	for (size_t i = 0; i < m->n; i++)
@@ -756,11 +335,11 @@ static void include(struct parser *p, enum conf_block block)
 {
 	struct conf_token at = p->words[0];
 	if (block != CONF_TOP || p->words_n != 2 || !p->w) {
-		fail(p, &at, STR("include takes one file name and stands outside blocks"));
+		conf_fail(p, &at, STR("include takes one file name and stands outside blocks"));
 		return;
 	}
 	if (p->depth == CONF_INCLUDE_DEPTH) {
-		fail(p, &at, STR("includes nest too deeply: does a file include itself?"));
+		conf_fail(p, &at, STR("includes nest too deeply: does a file include itself?"));
 		return;
 	}
 	struct str path = p->words[1].text;
@@ -782,16 +361,16 @@ static void check_whole(struct parser *p)
 {
 	struct conf *c = p->conf;
 	if (c->hostname.n == 0)
-		fail_at(p, 0, 0, STR("hostname is missing: write hostname mx.example.org;"));
+		conf_fail_at(p, 0, 0, STR("hostname is missing: write hostname mx.example.org;"));
 	if (c->listeners_n == 0)
-		fail_at(p, 0, 0, STR("nothing to listen on: write listen smtp { address *:25; }"));
+		conf_fail_at(p, 0, 0, STR("nothing to listen on: write listen smtp { address *:25; }"));
 	if (c->resolver.servers_n && c->resolver.stubs_n)
-		fail_at(p, 0, 0, STR("resolver: servers and stub exclude each other: the servers named know where to ask"));
+		conf_fail_at(p, 0, 0, STR("resolver: servers and stub exclude each other: the servers named know where to ask"));
 	for (size_t i = 0; i < c->listeners_n; i++)
 		for (size_t k = 0; k < i; k++)
 			if (ip_eq(&c->listeners[i].address, &c->listeners[k].address) &&
 			    c->listeners[i].address.port == c->listeners[k].address.port)
-				fail_at(p, 0, 0, arena_strf(p->arena, "two listen blocks have the same address (port %u)",
+				conf_fail_at(p, 0, 0, arena_strf(p->arena, "two listen blocks have the same address (port %u)",
 							    c->listeners[i].address.port));
 }
 
@@ -802,7 +381,7 @@ static void check_relay_domains(struct parser *p)
 	for (size_t i = 0; i < c->relay_domains_n; i++)
 		for (size_t k = 0; k < c->domains_n; k++)
 			if (str_eq(c->relay_domains[i].name, c->domains[k].name))
-				fail_at(p, 0, 0, arena_strf(p->arena, "%.*s is given as domain and as relay_domain: delete one",
+				conf_fail_at(p, 0, 0, arena_strf(p->arena, "%.*s is given as domain and as relay_domain: delete one",
 							    STR_ARG(c->domains[k].name)));
 }
 
@@ -817,38 +396,16 @@ static enum err parser_new(struct world *w, struct arena *arena, struct conf *c,
 	*p = (struct parser){ .w = w, .arena = arena, .conf = c, .errs = errs };
 	for (unsigned block = 0; block < CONF_BLOCKS; block++)
 		if (!is_named((enum conf_block)block))
-			set_defaults(p, (enum conf_block)block, c);
+			conf_set_defaults(p, (enum conf_block)block, c);
 	*p_out = p;
 	return ERR_NONE;
-}
-
-/* The route "default" is the last one, and always there. */
-static void default_route(struct parser *p)
-{
-	struct conf *c = p->conf;
-	struct conf_route last = { .name = STR("default") };
-	size_t at = 0;
-	while (at < c->routes_n && !str_eq(c->routes[at].name, last.name))
-		at++;
-	if (at == c->routes_n) {
-		set_defaults(p, CONF_IN_ROUTE, &last);
-		struct conf_route *r = list_add(p, (void **)&c->routes, &c->routes_n, &p->routes_cap, 512, sizeof *r);
-		if (r)
-			*r = last;
-		return;
-	}
-	last = c->routes[at];
-	if (last.to_n || last.from_n)
-		fail_at(p, 0, 0, STR("the route default takes what no other route takes: it has no to and no from"));
-	memmove(&c->routes[at], &c->routes[at + 1], (c->routes_n - at - 1) * sizeof last);
-	c->routes[c->routes_n - 1] = last;
 }
 
 static enum err parser_end(struct parser *p)
 {
 	check_whole(p);
 	check_relay_domains(p);
-	default_route(p);
+	conf_default_route(p);
 	TRY(arena_err(p->arena));
 	return p->errs->n ? ERR_SYNTAX : ERR_NONE;
 }

@@ -122,6 +122,33 @@ static const struct {
 	{ GOOD "resolver { stub a.org 1.2.3.4; servers ::1; }", 0, 0, "exclude each other" },
 	{ GOOD "resolver { dnssec no; } resolver { dnssec no; }", 2, 36, "given twice" },
 	{ GOOD "nonsense { a b; }", 2, 1, "unknown directive" },
+	{ GOOD "route { }", 2, 1, "takes one name" },
+	{ GOOD "route \"\" { }", 2, 7, "1 to 64 characters" },
+	{ GOOD "route a { } route a { }", 2, 19, "route a is given twice" },
+	{ GOOD "route a { vai mx; }", 2, 11, "did you mean 'via'?" },
+	{ GOOD "route a { to; }", 2, 11, "one or more values" },
+	{ GOOD "route a { to a..b; }", 2, 14, "is not a domain (example.org, *.example.org) or <>" },
+	{ GOOD "route a { to *; }", 2, 14, "is not a domain" },
+	{ GOOD "route a { from a.org b@a.org; }", 2, 22, "is not a domain" },
+	{ GOOD "route a { via uucp a.org; }", 2, 15, "mx, smtp HOST" },
+	{ GOOD "route a { via mx a.org; }", 2, 15, "mx, smtp HOST" },
+	{ GOOD "route a { via smtp; }", 2, 15, "which host?" },
+	{ GOOD "route a { via smtp a..org; }", 2, 20, "is not a host" },
+	{ GOOD "route a { via smtp a.org:0; }", 2, 20, "is not a host" },
+	{ GOOD "route a { via smtp a.org:70000; }", 2, 20, "is not a host" },
+	{ GOOD "route a { via smtp unix:/run/lmtp; }", 2, 20, "is not a host" },
+	{ GOOD "route a { via smtp a.org order many; }", 2, 26, "order and weight take a number" },
+	{ GOOD "route a { via smtp a.org weight; }", 2, 26, "order and weight take a number" },
+	{ GOOD "route a { via smtp order 5; }", 2, 20, "stand behind a host" },
+	{ GOOD "route a { via smtp a b c d e f g h i j k l m n o p q; }", 2, 52, "at most 16" },
+	{ GOOD "route a { source eth0; }", 2, 18, "is not an address of this machine" },
+	{ GOOD "route a { source 192.0.2.1 192.0.2.2; }", 2, 28, "one IPv4 and one IPv6 address" },
+	{ GOOD "route a { ip v4; }", 2, 14, "prefer_v4, prefer_v6, only_v4 or only_v6" },
+	{ GOOD "route a { connections 0; }", 2, 23, "connections is out of range: 1 to 1000" },
+	{ GOOD "route a { rate some; }", 2, 16, "is not a number" },
+	{ GOOD "route a { rate 1000001; }", 2, 16, "out of range" },
+	{ GOOD "route default { to a.org; }", 0, 0, "it has no to and no from" },
+	{ GOOD "route default { from <>; }", 0, 0, "it has no to and no from" },
 	{ "listen smtp { address *:25; }", 0, 0, "hostname is missing" },
 	{ "hostname a.org;", 0, 0, "nothing to listen on" },
 	{ "hostname mx_1.org; listen s { address *:25; }", 1, 10, "not a domain name" },
@@ -172,6 +199,78 @@ static void knows_where_to_ask_the_dns(void **state)
 	done(r);
 }
 
+static void default_route_is_always_there(void **state)
+{
+	struct result *r = parse(GOOD);
+	assert_int_equal(r->conf.routes_n, 1);
+	const struct conf_route *d = &r->conf.routes[0];
+	assert_str(d->name, STR("default"));
+	assert_int_equal(d->kind, ROUTE_KIND_MX);
+	assert_int_equal(d->hops_n, 0);
+	assert_int_equal(d->connections, 20);
+	assert_int_equal(d->rate, 0);
+	assert_int_equal(d->ip, IP_CHOICE_ANY);
+	assert_int_equal(d->source_v4.family, IP_NONE);
+	done(r);
+	r = parse(GOOD "route default { via smtp relay.example.net; rate 60; } route a { to a.org; } route b { }");
+	assert_int_equal(r->errs.n, 0);
+	assert_int_equal(r->conf.routes_n, 3);
+	assert_str(r->conf.routes[0].name, STR("a"));
+	assert_str(r->conf.routes[1].name, STR("b"));
+	assert_str(r->conf.routes[2].name, STR("default"));
+	assert_int_equal(r->conf.routes[2].rate, 60);
+	assert_str(r->conf.routes[2].hops[0].host, STR("relay.example.net"));
+	done(r);
+}
+
+static void assert_hop(const struct conf_hop *h, const char *host, unsigned port, unsigned order, unsigned weight)
+{
+	assert_str(h->host, str_z(host));
+	assert_int_equal(h->port, port);
+	assert_int_equal(h->order, order);
+	assert_int_equal(h->weight, weight);
+}
+
+static void understands_routes(void **state)
+{
+	struct result *r = parse(GOOD "route \"to the hub\" {\n"
+				      "to Example.NET *.Example.net; from a.org <>;\n"
+				      "via smtp Hub.example.net order 10 weight 3 192.0.2.1:2525 order 20 [2001:db8::1]:26\n"
+				      "2001:db8::2 weight 0 h.example:587;\n"
+				      "source 192.0.2.9 2001:db8::9; ip only_v6; connections 3; rate 600; }\n"
+				      "route boxes { to b.org; via lmtp unix:/run/lmtp.sock 127.0.0.1 localhost:2424; }\n"
+				      "route plain { via mx; ip prefer_v4; }");
+	assert_int_equal(r->errs.n, 0);
+	assert_int_equal(r->conf.routes_n, 4);
+	const struct conf_route *a = &r->conf.routes[0], *b = &r->conf.routes[1];
+	assert_str(a->name, STR("to the hub"));
+	assert_int_equal(a->kind, ROUTE_KIND_SMTP);
+	assert_int_equal(a->to_n, 2);
+	assert_str(a->to[0].text, STR("example.net"));
+	assert_str(a->to[1].text, STR("*.example.net"));
+	assert_int_equal(a->from_n, 2);
+	assert_str(a->from[1].text, STR("<>"));
+	assert_int_equal(a->hops_n, 5);
+	assert_hop(&a->hops[0], "hub.example.net", 25, 10, 3);
+	assert_hop(&a->hops[1], "192.0.2.1", 2525, 20, 1);
+	assert_hop(&a->hops[2], "2001:db8::1", 26, 0, 1);
+	assert_hop(&a->hops[3], "2001:db8::2", 25, 0, 1);
+	assert_hop(&a->hops[4], "h.example", 587, 0, 1);
+	assert_int_equal(a->source_v4.family, IP_V4);
+	assert_int_equal(a->source_v6.family, IP_V6);
+	assert_int_equal(a->ip, IP_CHOICE_ONLY_V6);
+	assert_int_equal(a->connections, 3);
+	assert_int_equal(a->rate, 600);
+	assert_int_equal(b->kind, ROUTE_KIND_LMTP);
+	assert_int_equal(b->hops_n, 3);
+	assert_hop(&b->hops[0], "/run/lmtp.sock", 0, 0, 1);
+	assert_hop(&b->hops[1], "127.0.0.1", 24, 0, 1);
+	assert_hop(&b->hops[2], "localhost", 2424, 0, 1);
+	assert_int_equal(r->conf.routes[2].kind, ROUTE_KIND_MX);
+	assert_int_equal(r->conf.routes[2].ip, IP_CHOICE_PREFER_V4);
+	done(r);
+}
+
 static void says_all_at_once(void **state)
 {
 	struct result *r = parse("hostname a.org\nlisten smtp { adress *:25; }\nlimits { recipients many; }\nsmtputf9 yes;\n");
@@ -215,6 +314,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(understands_a_whole_file), cmocka_unit_test(says_what_is_wrong),
 		cmocka_unit_test(knows_where_to_ask_the_dns),
+		cmocka_unit_test(default_route_is_always_there), cmocka_unit_test(understands_routes),
 		cmocka_unit_test(says_all_at_once),	    cmocka_unit_test(manual_names_every_directive),
 		cmocka_unit_test(units),
 	};

@@ -9,6 +9,7 @@
 #include "smtp/address.h"
 
 #define SENDING_MAX ((size_t)64 << 20)
+#define RECIPIENTS_MAX 1000u /* of a message: calls.def */
 #define SEND_WORKER 127u /* of message ids: not that of an smtpd */
 
 struct sending {
@@ -93,7 +94,11 @@ static YIELDS enum err add_recipient(struct control *c, struct str address, stru
 			refuse(out, answer.code, arena_strf(a, "%.*s %.*s: %.*s", STR_ARG(answer.enhanced), STR_ARG(answer.text), STR_ARG(in.address)));
 		return arena_err(a);
 	}
-	for (size_t i = 0; i < answer.targets_n && e->recipients_n < 1000; i++)
+	if (e->recipients_n + answer.targets_n > RECIPIENTS_MAX) {
+		refuse(out, 452, STR("4.5.3 too many recipients: at most 1000, with the members of aliases"));
+		return ERR_NONE;
+	}
+	for (size_t i = 0; i < answer.targets_n; i++)
 		e->recipients[e->recipients_n++] = (struct envelope_rcpt){ .target = answer.targets[i], .forward_path = in.address };
 	return ERR_NONE;
 }
@@ -137,7 +142,7 @@ static YIELDS enum err finish(struct control *c, const struct sending *s, const 
 	struct envelope e = { .id = s->id, .arrived_ms = world_wall_ms(c->p->w), .client = { .family = IP_UNIX },
 			      .protocol = STR("local"), .priority = 4 };
 	e.body = str_has_8bit(buf_str(&s->bytes)) ? BODY_KIND_EIGHT_BIT_MIME : BODY_KIND_SEVEN_BIT;
-	e.recipients = ARENA_ARRAY(a, struct envelope_rcpt, 1000);
+	e.recipients = ARENA_ARRAY(a, struct envelope_rcpt, RECIPIENTS_MAX);
 	TRY(arena_err(a));
 	if (in->reverse_path.n > 0 && smtp_address_canonical(in->reverse_path, a, &e.reverse_path) != ERR_NONE) {
 		refuse(out, 501, STR("5.1.7 the sender is not an address"));

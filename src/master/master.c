@@ -4,7 +4,7 @@
  *
  * Invariants:
  *  M1  Between two live children whose roles calls.def pairs there is exactly one channel; when one dies
- *      and is started again, its peers get new ones.
+ *      and is started again, its peers get new ones. One that breaks while both live is made again.
  *  M2  Listening sockets belong to master and outlive every smtpd: clients that connect while one is
  *      started again wait in the kernel.
  *  M3  Children are stopped in the order in which mail flows, so that nobody calls the dead.
@@ -22,6 +22,7 @@
 #define BACK_OFF_FIRST_NS (100 * 1000000LL)
 #define BACK_OFF_MAX_NS (30 * 1000000000LL)
 #define LIVED_LONG_NS (60 * 1000000000LL)
+#define MEND_AFTER_NS (200 * 1000000LL)
 #define STOP_ONE_NS (12 * 1000000000LL)
 #define START_ONE_NS (600 * 1000000000LL) /* a huge spool is recovered */
 #define NO_IDS ((struct log_ids){ 0 })
@@ -38,6 +39,7 @@ struct child {
 	enum child_state state;
 	unsigned restarts;
 	int64_t started_ns, back_off_ns;
+	uint64_t lost; /* bits: channels to these children are to be made again */
 };
 
 struct master {
@@ -52,7 +54,7 @@ struct master {
 	struct child children[CHILDREN_MAX];
 	size_t children_n;
 	int *sockets; /* by listener and smtpd */
-	struct co_queue signals, died;
+	struct co_queue signals, died, lost;
 	bool stopping, started;
 	int status;
 	int64_t began_ns;
@@ -256,6 +258,7 @@ static enum err spawn_child(struct master *m, struct child *c)
 		return e;
 	}
 	c->state = CHILD_STARTING;
+	c->lost = 0;
 	c->started_ns = world_mono_ns(m->w);
 	struct ipc_config cfg = { .loop = m->loop, .scope = &m->channels, .fd = fds[0], .peer_role = (uint8_t)c->role,
 				  .peer_index = (uint16_t)c->index, .dispatch = dispatch, .self = m,
@@ -340,6 +343,51 @@ static void reap_children(struct master *m)
 				child_died(m, &m->children[i], status);
 }
 
+/* ---- channels that break between two that live ---------------------------------------------------------------- */
+
+static void on_lost(void *self, struct ipc *from, const struct proc_lost_in *in)
+{
+	struct master *m = self;
+	struct child *a = NULL;
+	size_t b = m->children_n;
+	for (size_t i = 0; i < m->children_n; i++) {
+		if (m->children[i].ch == from)
+			a = &m->children[i];
+		if (m->children[i].role == (enum role)in->role && m->children[i].index == in->index)
+			b = i;
+	}
+	if (!a || b == m->children_n || a == &m->children[b])
+		return;
+	a->lost |= UINT64_C(1) << b;
+	co_wake_one(&m->lost);
+}
+
+static YIELDS void mend(struct master *m, struct child *a, struct child *b)
+{
+	if (a->state != CHILD_READY || b->state != CHILD_READY || !a->ch || !b->ch || !role_pair(a->role, b->role))
+		return; /* whoever is started gets all of its channels */
+	enum err e = pair_up(m, a, b);
+	log_channel_mended(&m->log, NO_IDS, str_z(role_name(a->role)), str_z(role_name(b->role)), e);
+}
+
+/* coroutine */
+static void mender(void *arg)
+{
+	struct master *m = arg; /* M1; the pause is for a death to be noticed */
+	while (!m->stopping && co_wait(&m->lost) == ERR_NONE) {
+		if (co_sleep_until(world_mono_ns(m->w) + MEND_AFTER_NS) != ERR_NONE)
+			return;
+		for (size_t i = 0; i < m->children_n; i++)
+			for (size_t k = 0; k < m->children_n; k++) {
+				bool a = m->children[i].lost >> k & 1, b = m->children[k].lost >> i & 1;
+				m->children[i].lost &= ~(UINT64_C(1) << k);
+				m->children[k].lost &= ~(UINT64_C(1) << i);
+				if (a || b)
+					mend(m, &m->children[i], &m->children[k]);
+			}
+	}
+}
+
 /* ---- calls from control ------------------------------------------------------------------------------------ */
 
 static enum err on_stop(void *self, struct ipc *from UNUSED, const struct master_stop_in *in UNUSED,
@@ -384,7 +432,7 @@ static enum err on_metrics(void *self, struct ipc *from UNUSED, const struct pro
 }
 
 static const struct ipc_handlers handlers = {
-	.master_stop = on_stop, .master_status = on_status, .proc_metrics = on_metrics
+	.master_stop = on_stop, .master_status = on_status, .proc_metrics = on_metrics, .proc_lost = on_lost
 };
 
 static enum err dispatch(void *arg, struct ipc_request *rq)
@@ -405,6 +453,7 @@ static YIELDS enum err start_all(struct master *m)
 {
 	TRY(make_dirs(m));
 	TRY(open_listeners(m));
+	TRY(scope_spawn(&m->scope, "mender", CO_STACK_SMALL, mender, m));
 	TRY(loop_watch_signals(m->loop, &m->signals));
 	list_children(m);
 	for (size_t i = 0; i < m->children_n; i++) {
@@ -542,6 +591,7 @@ int master_main(struct world *w, struct str conf_path)
 	m->arena = arena_make(mem, CONF_ARENA_MAX);
 	co_queue_init(&m->signals);
 	co_queue_init(&m->died);
+	co_queue_init(&m->lost);
 	struct log_sink sink = { log_write, log_now, w };
 	if (log_init(&m->log, mem, sink, LOG_FORMAT_TEXT, LEVEL_INFO, STR("master")) != ERR_NONE)
 		return 71;

@@ -18,6 +18,14 @@
 
 static YIELDS enum err dispatch(void *arg, struct ipc_request *rq);
 
+/* Most often the peer died, which master knows; if not, only we can tell. */
+static void tell_lost(struct proc *p, size_t i)
+{
+	struct proc_lost_in note = { (uint8_t)p->peers[i].role, (uint16_t)p->peers[i].index };
+	if (p->master && !p->stopping && note_proc_lost(p->master, &note) != ERR_NONE)
+		log_io_error(&p->log, (struct log_ids){ 0 }, STR("tell of a lost channel"), ERR_CLOSED, str_z(role_name(note.role)));
+}
+
 static void peer_closed(void *arg, struct ipc *ch)
 {
 	struct proc *p = arg;
@@ -27,6 +35,7 @@ static void peer_closed(void *arg, struct ipc *ch)
 		p->peers[i].channel = NULL;
 		if (p->ops->peer && p->started)
 			p->ops->peer(p, p->self, p->peers[i].role, p->peers[i].index, NULL);
+		tell_lost(p, i);
 	}
 	if (ch == p->master) { /* nobody to work for any more */
 		p->master = NULL;

@@ -38,6 +38,7 @@ static struct delivery *delivery_new(struct queue *q, struct message *m)
 	d->q = q;
 	d->id = m->id;
 	d->arena = arena_make(q->p->mem, DELIVERY_ARENA_MAX);
+	world_random(q->p->w, &d->jitter, sizeof d->jitter);
 	d->bytes = m->flags & MESSAGE_IN_FILE ? 0 : (size_t)m->body_bytes;
 	q->flying_bytes += d->bytes;
 	return d;
@@ -203,6 +204,13 @@ static struct group *group_new(struct delivery *d, uint32_t dest, size_t most)
 	return g->numbers && g->states && g->news ? g : NULL;
 }
 
+const struct conf_route *deliver_route(const struct queue *q, const struct rcpt *r, struct str reverse_path, struct str address)
+{
+	struct str name = index_route(&q->ix, r);
+	const struct conf_route *route = name.n ? route_named(&q->p->conf, name) : NULL;
+	return route ? route : route_for(&q->p->conf, reverse_path, address);
+}
+
 /* Where a recipient goes; learned once. DEST_UNKNOWN: no memory. */
 static uint32_t dest_of(struct delivery *d, struct message *m, uint16_t number)
 {
@@ -213,7 +221,7 @@ static uint32_t dest_of(struct delivery *d, struct message *m, uint16_t number)
 		return dest;
 	if (t->kind == TARGET_KIND_MAILBOX)
 		dest = DEST_LOCAL;
-	else if (dest_find(&q->sites, route_for(&q->p->conf, d->env.reverse_path, t->address), t->address, &dest) != ERR_NONE)
+	else if (dest_find(&q->sites, deliver_route(q, &m->rcpts[number], d->env.reverse_path, t->address), t->address, &dest) != ERR_NONE)
 		return DEST_UNKNOWN;
 	index_set_dest(&q->ix, m, number, dest);
 	return dest;
@@ -265,6 +273,10 @@ static size_t make_groups(struct delivery *d, struct message *m, struct group **
 	for (uint16_t i = 0; i < m->rcpts_n && i < d->env.recipients_n; i++) {
 		if (m->rcpts[i].state != RCPT_STATE_QUEUED || m->rcpts[i].next_ms > now_ms)
 			continue;
+		if (d->env.recipients[i].target.kind == TARGET_KIND_EXPANSION) {
+			settle_expanded(late, i);
+			continue;
+		}
 		uint32_t dest = dest_of(d, m, i);
 		struct group *g = group_for(d, groups, &n, dest, due);
 		if (g)

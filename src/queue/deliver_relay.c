@@ -4,6 +4,7 @@
 
 #include "base/hash.h"
 
+#define RELAY_RCPTS_MAX 100u /* of one call: the outcomes with their texts must fit into its answer */
 #define RELAY_MS (4 * 3600 * 1000LL) /* many addresses, each with its own times; relay ends long before */
 
 /* One site has one relay, which keeps its connections; another when that is away. */
@@ -159,7 +160,7 @@ void deliver_to_relay(struct group *g)
 	for (size_t i = 0; rcpts && i < g->n; i++) {
 		const struct envelope_rcpt *r = &d->env.recipients[g->numbers[i]];
 		size_t more = r->target.address.n + r->orcpt.n + 16;
-		if (i > first && (bytes + more > GROUP_BYTES || i == forwarded)) {
+		if (i > first && (bytes + more > GROUP_BYTES || i == forwarded || i - first == RELAY_RCPTS_MAX)) {
 			deliver_some(g, first, rcpts + first, i - first, bytes, &news);
 			first = i;
 			bytes = 0;

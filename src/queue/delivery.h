@@ -36,6 +36,7 @@ struct delivery {
 	struct scope scope; /* of the groups */
 	uint32_t reserved;  /* a destination where room is kept until the groups are made; DEST_UNKNOWN: none */
 	struct site *reserved_site;
+	uint64_t jitter; /* random: the same for all recipients, so that those of one place stay together */
 };
 
 /* What was found of a recipient at one attempt; strings in an arena of the delivery, or constant. */
@@ -84,6 +85,8 @@ void settle_deferred(struct group *g, uint16_t number, const struct found *f);
 void settle_failed(struct group *g, uint16_t number, const struct found *f);
 /* Still waits for its place, and its sender is to hear so. */
 void settle_late(struct group *g, uint16_t number, const struct found *f);
+/* An alias: its targets are recipients of their own; its sender is told so. */
+void settle_expanded(struct group *g, uint16_t number);
 /* Waits for the operator. */
 void settle_held(struct group *g, uint16_t number, struct str enhanced, struct str text);
 /* No answer: what was done we do not know. Uncounted, and tried again soon. */

@@ -3,6 +3,7 @@
 #include "queue/index.h"
 
 #define MESSAGES_MAX ((size_t)20000000)
+#define ROUTES_MAX 2000u /* names: configurations have fewer, and only the operator gives them */
 
 void index_open(struct index *ix, struct mem *mem, struct sip_key key)
 {
@@ -22,6 +23,9 @@ void index_close(struct index *ix)
 		mem_free(ix->mem, CONTAINER_OF(it, struct message, link));
 	table64_free(&ix->by_id);
 	reasons_close(&ix->reasons);
+	for (uint16_t i = 1; i < ix->routes_n; i++)
+		mem_free(ix->mem, (void *)(uintptr_t)ix->routes[i].p);
+	mem_free(ix->mem, ix->routes);
 }
 
 struct message *index_get(const struct index *ix, uint64_t id)
@@ -75,6 +79,34 @@ static struct spool_live live_of(const struct message *m)
 
 /* ---- recipients ---------------------------------------------------------------------------------------- */
 
+struct str index_route(const struct index *ix, const struct rcpt *r)
+{
+	return r->route < ix->routes_n ? ix->routes[r->route] : str_of("", 0);
+}
+
+/* The number of a name; 0 as well when there is no room: then the configuration decides again. */
+static uint16_t route_number(struct index *ix, struct str name)
+{
+	for (uint16_t i = 1; name.n > 0 && i < ix->routes_n; i++)
+		if (str_eq(ix->routes[i], name))
+			return i;
+	if (name.n == 0 || ix->routes_n == ROUTES_MAX)
+		return 0;
+	uint16_t n = ix->routes_n ? ix->routes_n : 1;
+	struct str *v = mem_resize(ix->mem, ix->routes, (n + 1u) * sizeof *v);
+	if (!v)
+		return 0;
+	ix->routes = v;
+	v[0] = str_of("", 0);
+	char *p = mem_alloc_raw(ix->mem, name.n);
+	if (!p)
+		return 0;
+	memcpy(p, name.p, name.n);
+	v[n] = str_of(p, name.n);
+	ix->routes_n = (uint16_t)(n + 1);
+	return n;
+}
+
 bool rcpt_is_final(const struct rcpt *r)
 {
 	return r->state != RCPT_STATE_QUEUED && r->state != RCPT_STATE_HELD;
@@ -111,6 +143,7 @@ void index_set(struct index *ix, struct message *m, const struct spool_state *st
 		.state = (uint8_t)st->state,
 		.told = st->told,
 		.dest = r->dest,
+		.route = route_number(ix, st->route),
 	};
 	count_rcpt(ix, r, 1);
 	if (rcpt_is_final(r))
@@ -141,10 +174,11 @@ bool index_state(const struct index *ix, const struct message *m, uint16_t numbe
 		.next_ms = r->next_ms,
 		.at_ms = r->at_ms,
 		.told = r->told,
+		.route = index_route(ix, r),
 		.enhanced = reason_enhanced(&ix->reasons, r->reason),
 		.text = reason_text(&ix->reasons, r->reason),
 	};
-	return r->state != RCPT_STATE_QUEUED || r->attempts || r->next_ms || r->reason || r->told;
+	return r->state != RCPT_STATE_QUEUED || r->attempts || r->next_ms || r->reason || r->told || r->route;
 }
 
 enum err index_schedule(struct index *ix, struct message *m)

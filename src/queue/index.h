@@ -32,6 +32,7 @@ struct rcpt {
 	uint8_t state; /* enum rcpt_state */
 	bool told;     /* its sender knows that it is late */
 	uint32_t dest; /* number of its destination (site.h) */
+	uint16_t route; /* by which the operator sends it: a place in index.routes; 0: the configuration says */
 };
 
 struct message {
@@ -55,6 +56,8 @@ struct index {
 	struct list cursor; /* of the walk for a checkpoint */
 	struct heap due;
 	struct reasons reasons;
+	struct str *routes; /* names that states have had; [0] is empty */
+	uint16_t routes_n;
 	size_t messages, recipients, held; /* what is still to be done */
 	size_t ending, ends_failed, coming;
 	void (*on_gone)(void *arg, uint64_t id); /* a message has left; may be NULL */
@@ -82,6 +85,8 @@ uint64_t message_bytes(const struct message *m);
 void index_set(struct index *ix, struct message *m, const struct spool_state *st);
 /* The state of one recipient as the spool stores it; strings are the index's. False: queued and never tried. */
 bool index_state(const struct index *ix, const struct message *m, uint16_t number, struct spool_state *st_out);
+/* The route that the operator gave it, or an empty name. */
+struct str index_route(const struct index *ix, const struct rcpt *r);
 bool rcpt_is_final(const struct rcpt *r);
 bool message_is_final(const struct message *m);
 /* All its recipients are final: its end is about to be written. */

@@ -35,6 +35,16 @@ static void states(void **state)
 	assert_true(index_state(&ix, m, 1, &st));
 	assert_int_equal(st.attempts, 65535); /* as many as are kept */
 	assert_str(st.enhanced, STR("4.2.2"));
+	assert_int_equal(st.route.n, 0);
+	st.route = STR("hub");
+	index_set(&ix, m, &st);
+	char hub[] = "hub";
+	st.route = str_z(hub); /* the same name, elsewhere */
+	index_set(&ix, m, &st);
+	assert_int_equal(ix.routes_n, 2);
+	memset(hub, 'x', 3);
+	assert_true(index_state(&ix, m, 1, &st));
+	assert_str(st.route, STR("hub"));
 	index_set(&ix, m, &st); /* with its own strings */
 	assert_true(index_state(&ix, m, 1, &st));
 	assert_str(st.text, STR("full"));
@@ -45,6 +55,7 @@ static void states(void **state)
 	}
 	assert_true(message_is_final(m));
 	assert_int_equal(ix.recipients + ix.held, 0);
+	assert_int_equal(index_route(&ix, &m->rcpts[0]).n, 0);
 	index_end(&ix, m);
 	assert_int_equal(ix.messages, 0);
 	struct spool_index sx = index_for_spool(&ix);

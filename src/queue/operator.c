@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the operator sees and changes: queue list, show, flush, retry, hold, release, drop. Runs in
- * queue, called by control. Addresses are read back from the spool, so a listing with a pattern costs
+ * What the operator sees and changes: queue list, show, sites, flush, retry, hold, release, drop, move.
+ * Runs in queue, called by control. Addresses are read back from the spool, so a listing with a pattern costs
  * disk reads; paging goes over a sorted copy of the ids that is kept for half a minute.
  */
 #include <stdlib.h>
@@ -9,6 +9,7 @@
 #include "queue/queue_internal.h"
 
 #include "base/events.h"
+#include "queue/route.h"
 
 #define LIST_KEEP_NS (30 * 1000000000LL)
 #define ROWS_MAX 40u
@@ -86,21 +87,59 @@ static bool contains(struct str s, struct str part)
 	return false;
 }
 
-static bool matches(const struct envelope *env, size_t number, struct str match)
+static bool fits(const struct envelope *env, const struct envelope_rcpt *r, const struct queue_filter *f)
+{
+	if (str_eq(f->sender, STR("<>")) ? env->reverse_path.n > 0 : f->sender.n && !contains(env->reverse_path, f->sender))
+		return false;
+	return (f->domain.n == 0 || str_eq_nocase(address_domain(r->target.address), f->domain)) &&
+	       (f->before_ms == 0 || env->arrived_ms < f->before_ms) && env->arrived_ms >= f->after_ms;
+}
+
+static bool matches(const struct envelope *env, size_t number, struct str match, const struct queue_filter *f)
 {
 	const struct envelope_rcpt *r = &env->recipients[number];
-	return match.n == 0 || contains(r->target.address, match) || contains(r->forward_path, match) ||
-	       contains(env->reverse_path, match);
+	return (match.n == 0 || contains(r->target.address, match) || contains(r->forward_path, match) ||
+		contains(env->reverse_path, match)) && fits(env, r, f);
+}
+
+/* Whether there is anything to match: what cannot be read fits only if all does. */
+static bool is_plain(struct str match, const struct queue_filter *f)
+{
+	return match.n + f->domain.n + f->sender.n == 0 && f->before_ms == 0 && f->after_ms == 0;
 }
 
 /* ---- list -------------------------------------------------------------------------------------------------- */
 
-static struct queue_row row_of(const struct queue *q, const struct message *m, uint16_t number, const struct envelope *env,
+/* Where it goes, and whether that place takes it now. */
+static void add_site(struct queue *q, const struct rcpt *r, const struct envelope *env, uint16_t number, struct arena *arena,
+		     struct queue_row *row)
+{
+	int64_t now_ms = world_wall_ms(q->p->w);
+	const struct target *t = number < env->recipients_n ? &env->recipients[number].target : NULL;
+	if (!t || t->kind != TARGET_KIND_REMOTE)
+		return;
+	row->route = deliver_route(q, r, env->reverse_path, t->address)->name;
+	row->moved = str_eq(index_route(&q->ix, r), row->route);
+	if (r->dest == DEST_UNKNOWN || r->dest == DEST_LOCAL)
+		return;
+	const struct site *site = dest_get(&q->sites, r->dest)->site;
+	row->site = arena_str(arena, str_sub(site->name, 0, 320));
+	row->closed_ms = site_in_back_off(site, now_ms) ? site->open_at_ms : 0;
+	row->full = !row->closed_ms && !site_may_start(site, now_ms);
+	row->why = arena_str(arena, str_sub(site->why, 0, 300));
+}
+
+static size_t row_bytes(const struct queue_row *row)
+{
+	return row->reverse_path.n + row->address.n + row->reason.n + row->route.n + row->site.n + row->why.n + 96;
+}
+
+static struct queue_row row_of(struct queue *q, const struct message *m, uint16_t number, const struct envelope *env,
 			       struct arena *arena)
 {
 	struct spool_state st;
 	(void)index_state(&q->ix, m, number, &st);
-	return (struct queue_row){
+	struct queue_row row = {
 		.id = m->id, .number = number, .arrived_ms = m->arrived_ms,
 		.next_ms = st.state == RCPT_STATE_HELD ? 0 : st.next_ms ? st.next_ms : m->arrived_ms,
 		.bytes = message_bytes(m), .state = st.state, .attempts = st.attempts,
@@ -108,6 +147,8 @@ static struct queue_row row_of(const struct queue *q, const struct message *m, u
 		.address = arena_str(arena, number < env->recipients_n ? env->recipients[number].target.address : STR("")),
 		.reason = arena_strf(arena, "%.*s%s%.*s", STR_ARG(st.enhanced), st.enhanced.n ? " " : "", STR_ARG(st.text)),
 	};
+	add_site(q, &m->rcpts[number], env, number, arena, &row);
+	return row;
 }
 
 struct page {
@@ -142,7 +183,7 @@ static YIELDS enum err list_message(struct page *pg, uint64_t id, bool *stop_out
 	for (uint16_t i = 0; m && i < m->rcpts_n; i++) {
 		if (rcpt_is_final(&m->rcpts[i]) || (id == pg->in->after_id && i <= pg->in->after_number))
 			continue;
-		if (i < env.recipients_n ? !matches(&env, i, pg->in->match) : pg->in->match.n > 0)
+		if (i < env.recipients_n ? !matches(&env, i, pg->in->match, &pg->in->only) : !is_plain(pg->in->match, &pg->in->only))
 			continue;
 		if (page_full(pg)) {
 			*stop_out = true;
@@ -150,7 +191,7 @@ static YIELDS enum err list_message(struct page *pg, uint64_t id, bool *stop_out
 		}
 		struct queue_row *row = &pg->out->rows[pg->out->rows_n++];
 		*row = row_of(q, m, i, &env, pg->arena);
-		pg->bytes += row->reverse_path.n + row->address.n + row->reason.n + 64;
+		pg->bytes += row_bytes(row);
 	}
 	return arena_err(pg->arena);
 }
@@ -233,7 +274,7 @@ enum err queue_on_show(void *self, struct ipc *from UNUSED, const struct queue_s
 			break;
 		struct queue_row *row = &out->rows[out->rows_n++];
 		*row = row_of(q, m, i, &out->envelope, arena);
-		bytes += row->reverse_path.n + row->address.n + row->reason.n + 64 + rcpt_bytes(&out->envelope.recipients[i]);
+		bytes += row_bytes(row) + rcpt_bytes(&out->envelope.recipients[i]);
 		shown = i + 1u;
 	}
 	out->envelope.recipients_n = shown; /* what one packet holds */
@@ -242,13 +283,28 @@ enum err queue_on_show(void *self, struct ipc *from UNUSED, const struct queue_s
 
 /* ---- act --------------------------------------------------------------------------------------------------------- */
 
-/* The new state of one recipient; false: the action does not concern it. */
-static bool changed(const struct rcpt *r, enum queue_action action, int64_t now_ms, struct spool_state *st)
+/* Another way, at once; what it waits for and why stays on record. */
+static bool moved(const struct queue *q, const struct message *m, uint16_t number, struct str route, struct spool_state *st)
 {
-	*st = (struct spool_state){ .attempts = r->attempts, .at_ms = now_ms, .by = STR("operator") };
+	if (str_eq(index_route(&q->ix, &m->rcpts[number]), route))
+		return false;
+	(void)index_state(&q->ix, m, number, st);
+	st->route = route;
+	st->next_ms = 0;
+	st->by = STR("operator");
+	return true;
+}
+
+/* The new state of one recipient; false: the action does not concern it. */
+static bool changed(const struct queue *q, const struct message *m, uint16_t number, const struct queue_act_in *in,
+		    int64_t now_ms, struct spool_state *st)
+{
+	const struct rcpt *r = &m->rcpts[number];
+	*st = (struct spool_state){ .attempts = r->attempts, .at_ms = now_ms, .by = STR("operator"), .told = r->told,
+				    .route = index_route(&q->ix, r) };
 	if (rcpt_is_final(r))
 		return false;
-	switch (action) {
+	switch (in->action) {
 	case QUEUE_ACTION_FLUSH:
 	case QUEUE_ACTION_RETRY:
 		st->state = RCPT_STATE_QUEUED;
@@ -265,6 +321,8 @@ static bool changed(const struct rcpt *r, enum queue_action action, int64_t now_
 		st->state = RCPT_STATE_DISCARDED;
 		st->text = STR("discarded by the operator");
 		return true;
+	case QUEUE_ACTION_MOVE:
+		return moved(q, m, number, in->route, st);
 	}
 	return false;
 }
@@ -284,6 +342,25 @@ static YIELDS struct message *wait_idle(struct queue *q, uint64_t id)
 	return m && !(m->flags & MESSAGE_ENDING) ? m : NULL;
 }
 
+static void tell_history(struct queue *q, uint64_t id, enum queue_action action, const struct spool_state *st)
+{
+	struct spool_state told = *st;
+	char room[128];
+	struct buf b = buf_fixed(room, sizeof room);
+	if (action == QUEUE_ACTION_MOVE) { /* the state keeps the reason of its last attempt */
+		buf_addf(&b, st->route.n ? "moved by the operator to route %.*s" : "moved by the operator to the configured route%.*s",
+			 STR_ARG(st->route));
+		told.at_ms = world_wall_ms(q->p->w);
+		told.enhanced = str_of("", 0);
+		told.text = buf_str(&b);
+	}
+	queue_history_attempt(q, id, &told, action == QUEUE_ACTION_DROP ? VERDICT_REFUSE : VERDICT_DEFER);
+	if (action == QUEUE_ACTION_DROP)
+		log_message_dropped(&q->p->log, message_ids(id), st->address);
+	if (action == QUEUE_ACTION_HOLD)
+		log_message_held(&q->p->log, message_ids(id), st->address, STR(""), st->text);
+}
+
 /* Flush and retry only change when, which need not survive a crash. */
 static YIELDS void apply(struct queue *q, struct message *m, enum queue_action action, struct spool_state *st, size_t n)
 {
@@ -293,12 +370,10 @@ static YIELDS void apply(struct queue *q, struct message *m, enum queue_action a
 			m->rcpts[st[i].number].next_ms = 0;
 			continue;
 		}
+		if (action == QUEUE_ACTION_MOVE)
+			index_forget_dest(&q->ix, m, st[i].number);
 		index_set(&q->ix, m, &st[i]);
-		queue_history_attempt(q, id, &st[i], action == QUEUE_ACTION_DROP ? VERDICT_REFUSE : VERDICT_DEFER);
-		if (action == QUEUE_ACTION_DROP)
-			log_message_dropped(&q->p->log, message_ids(id), st[i].address);
-		if (action == QUEUE_ACTION_HOLD)
-			log_message_held(&q->p->log, message_ids(id), st[i].address, STR(""), st[i].text);
+		tell_history(q, id, action, &st[i]);
 	}
 	if (action != QUEUE_ACTION_FLUSH && action != QUEUE_ACTION_RETRY) {
 		m->flags |= MESSAGE_BUSY;
@@ -319,7 +394,7 @@ static YIELDS enum err act_on(struct queue *q, const struct queue_act_in *in, ui
 	struct envelope env = { 0 };
 	if (!m)
 		return ERR_NONE;
-	bool plain = (in->action == QUEUE_ACTION_FLUSH || in->action == QUEUE_ACTION_RETRY) && in->match.n == 0;
+	bool plain = (in->action == QUEUE_ACTION_FLUSH || in->action == QUEUE_ACTION_RETRY) && is_plain(in->match, &in->only);
 	struct spool_ref ref = message_ref(m);
 	enum err e = plain ? ERR_NONE : spool_read_meta(q->sp, &ref, &arena, &env);
 	if (e == ERR_CANCELLED || e == ERR_NO_MEMORY)
@@ -328,11 +403,15 @@ static YIELDS enum err act_on(struct queue *q, const struct queue_act_in *in, ui
 	struct spool_state *st = m ? ARENA_ARRAY(&arena, struct spool_state, m->rcpts_n) : NULL;
 	size_t n = 0;
 	for (uint16_t i = 0; st && i < m->rcpts_n; i++) {
-		if (i < env.recipients_n ? !matches(&env, i, in->match) : in->match.n > 0)
+		if (i < env.recipients_n ? !matches(&env, i, in->match, &in->only) : !is_plain(in->match, &in->only))
 			continue;
-		if (!changed(&m->rcpts[i], in->action, world_wall_ms(q->p->w), &st[n]))
+		if (in->action == QUEUE_ACTION_MOVE && (i >= env.recipients_n || env.recipients[i].target.kind != TARGET_KIND_REMOTE))
+			continue;
+		if (!changed(q, m, i, in, world_wall_ms(q->p->w), &st[n]))
 			continue;
 		st[n].number = i;
+		st[n].enhanced = arena_str(&arena, st[n].enhanced); /* the index may drop its own */
+		st[n].text = arena_str(&arena, st[n].text);
 		st[n].address = i < env.recipients_n ? env.recipients[i].target.address : STR("unknown");
 		n++;
 	}
@@ -346,6 +425,8 @@ enum err queue_on_act(void *self, struct ipc *from UNUSED, const struct queue_ac
 		      struct queue_act_out *out)
 {
 	struct queue *q = self;
+	if (in->action == QUEUE_ACTION_MOVE && in->route.n && !route_named(&q->p->conf, in->route))
+		return ERR_SYNTAX;
 	if (in->id) {
 		if (!index_get(&q->ix, in->id))
 			return ERR_NOT_FOUND;

@@ -252,6 +252,7 @@ static const struct ipc_handlers handlers = {
 	.queue_list = on_list,
 	.queue_show = on_show,
 	.queue_act = on_act,
+	.queue_sites = queue_on_sites,
 };
 
 const struct proc_ops queue_ops = {

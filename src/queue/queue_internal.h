@@ -93,7 +93,7 @@ bool queue_may_deliver(const struct queue *q, size_t bytes);
 /* The same for new mail that can wait in memory. */
 bool queue_may_keep(const struct queue *q, size_t bytes);
 /* When to try again after so many attempts. */
-int64_t queue_retry_ms(struct queue *q, unsigned attempts);
+int64_t queue_retry_ms(const struct queue *q, unsigned attempts, uint64_t jitter);
 int64_t queue_expiry_ms(const struct queue *q, const struct message *m);
 /* Whether it has waited so long that its sender is to hear of it. */
 bool queue_is_late(const struct queue *q, const struct message *m, int64_t now_ms);
@@ -107,6 +107,8 @@ void queue_look_at_space(struct queue *q);
 void deliver_queued(struct queue *q, struct message *m);
 /* The same for one that was just submitted: nothing is read. body: its parts. */
 void deliver_fresh(struct queue *q, struct message *m, const struct queue_submit_in *in, const struct str *body, size_t body_n);
+/* The way a recipient goes: the operator's route while there is one of that name, else what the configuration says. */
+const struct conf_route *deliver_route(const struct queue *q, const struct rcpt *r, struct str reverse_path, struct str address);
 /* Starts what waits, as far as there is room. */
 void deliver_waiting(struct queue *q);
 /* At the end: what waits is dropped; the spool has it. */
@@ -136,6 +138,8 @@ YIELDS enum err queue_on_show(void *self, struct ipc *from, const struct queue_s
 			      struct queue_show_out *out) MUST_CHECK;
 YIELDS enum err queue_on_act(void *self, struct ipc *from, const struct queue_act_in *in, struct arena *arena,
 			     struct queue_act_out *out) MUST_CHECK;
+enum err queue_on_sites(void *self, struct ipc *from, const struct queue_sites_in *in, struct arena *arena,
+			struct queue_sites_out *out) MUST_CHECK;
 void queue_list_forget(struct queue *q);
 
 #endif

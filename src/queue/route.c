@@ -37,6 +37,14 @@ const struct conf_route *route_for(const struct conf *c, struct str reverse_path
 	return c->routes_n ? &c->routes[c->routes_n - 1] : &by_mx;
 }
 
+const struct conf_route *route_named(const struct conf *c, struct str name)
+{
+	for (size_t i = 0; i < c->routes_n; i++)
+		if (str_eq(c->routes[i].name, name))
+			return &c->routes[i];
+	return NULL;
+}
+
 void route_describe(struct buf *b, const struct conf_route *r)
 {
 	static const char *const kinds[] = { [ROUTE_KIND_MX] = "mx", [ROUTE_KIND_SMTP] = "smtp", [ROUTE_KIND_LMTP] = "lmtp" };

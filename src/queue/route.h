@@ -12,6 +12,8 @@
 struct str address_domain(struct str address);
 /* Never NULL: the route "default" takes everything. reverse_path: empty for the null reverse-path. */
 const struct conf_route *route_for(const struct conf *c, struct str reverse_path, struct str address);
+/* The route of this name, or NULL. */
+const struct conf_route *route_named(const struct conf *c, struct str name);
 /* One line for people: "mx", "smtp relay.example.net:25, …". */
 void route_describe(struct buf *b, const struct conf_route *r);
 

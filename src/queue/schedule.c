@@ -35,17 +35,16 @@ void queue_schedule(struct queue *q, struct message *m)
 }
 
 /* RFC 5321 §4.5.4.1: retries become rarer; the jitter keeps what failed together from coming back together. */
-int64_t queue_retry_ms(struct queue *q, unsigned attempts)
+int64_t queue_retry_ms(const struct queue *q, unsigned attempts, uint64_t jitter)
 {
-	uint64_t ms = q->p->conf.times.retry_first, most = q->p->conf.times.retry_max, r;
+	uint64_t ms = q->p->conf.times.retry_first, most = q->p->conf.times.retry_max;
 	if (ms == 0)
 		ms = 1000;
 	for (unsigned i = 1; i < attempts && ms < most; i++)
 		ms *= 2;
 	if (ms > most && most > 0)
 		ms = most;
-	world_random(q->p->w, &r, sizeof r);
-	return (int64_t)(ms - ms / 8 + r % (ms / 4 + 1));
+	return (int64_t)(ms - ms / 8 + jitter % (ms / 4 + 1));
 }
 
 int64_t queue_expiry_ms(const struct queue *q, const struct message *m)
@@ -84,9 +83,15 @@ static bool is_open(struct queue *q, const struct rcpt *r, int64_t now_ms, struc
 static int64_t look_again_ms(struct queue *q, const struct message *m, int64_t now_ms)
 {
 	int64_t at = queue_expiry_ms(q, m), late = late_ms(q, m);
-	for (size_t i = 0; i < m->rcpts_n; i++)
-		if (m->rcpts[i].state == RCPT_STATE_QUEUED && !m->rcpts[i].told && late < at)
+	for (size_t i = 0; i < m->rcpts_n; i++) {
+		const struct rcpt *r = &m->rcpts[i];
+		if (r->state != RCPT_STATE_QUEUED)
+			continue;
+		if (r->next_ms > now_ms && r->next_ms < at) /* it may be for another place */
+			at = r->next_ms;
+		else if (r->next_ms <= now_ms && !r->told && late < at)
 			at = late;
+	}
 	return at > now_ms ? at : now_ms + AWAY_RETRY_MS;
 }
 
@@ -94,6 +99,7 @@ static int64_t look_again_ms(struct queue *q, const struct message *m, int64_t n
 static void take_due(struct queue *q, struct message *m, int64_t now_ms)
 {
 	struct site *closed = NULL;
+	list_remove(&m->wait); /* looked at while it waits: another recipient is due now, or somebody is to be told */
 	bool expired = now_ms >= queue_expiry_ms(q, m), late = queue_is_late(q, m, now_ms);
 	for (size_t i = 0; i < m->rcpts_n; i++) {
 		const struct rcpt *r = &m->rcpts[i];

@@ -28,6 +28,7 @@ static struct spool_state *new_state(struct group *g, uint16_t number, enum rcpt
 	struct spool_state *st = &g->states[g->states_n++];
 	*st = (struct spool_state){ .number = number, .state = state, .attempts = m->rcpts[number].attempts + 1u,
 				    .at_ms = world_wall_ms(g->d->q->p->w), .told = m->rcpts[number].told,
+				    .route = index_route(&g->d->q->ix, &m->rcpts[number]),
 				    .address = rcpt_of(g, number)->target.address,
 				    .by = f->by, .enhanced = f->enhanced, .text = words(g, f) };
 	return st;
@@ -56,6 +57,15 @@ void settle_delivered(struct group *g, uint16_t number, enum rcpt_state state, c
 		log_message_delivered(&q->p->log, message_ids(g->d->id), st->address, st->text);
 		tell(g, number, DSN_DELIVERED);
 	}
+}
+
+void settle_expanded(struct group *g, uint16_t number)
+{
+	struct found f = { .by = STR("queue"), .enhanced = STR("2.0.0"),
+			   .text = STR("an alias with several targets: its sender is told so") };
+	(void)new_state(g, number, RCPT_STATE_DELIVERED, &f);
+	g->news[g->states_n - 1].found.text = STR(""); /* the report says it better */
+	tell(g, number, DSN_EXPANDED);
 }
 
 void settle_held(struct group *g, uint16_t number, struct str enhanced, struct str text)
@@ -93,7 +103,7 @@ void settle_deferred(struct group *g, uint16_t number, const struct found *f)
 		return;
 	}
 	struct spool_state *st = new_state(g, number, RCPT_STATE_QUEUED, f);
-	int64_t wait_ms = queue_retry_ms(q, st->attempts);
+	int64_t wait_ms = queue_retry_ms(q, st->attempts, g->d->jitter);
 	st->next_ms = now_ms + wait_ms;
 	counter_add(q->m.deferred, 1);
 	log_message_deferred(&q->p->log, message_ids(g->d->id), st->address, f->enhanced, st->text, wait_ms);
@@ -138,9 +148,10 @@ static void not_yet(struct group *g, size_t i)
 	struct queue *q = g->d->q;
 	struct spool_state *st = &g->states[i];
 	st->state = RCPT_STATE_QUEUED;
-	st->next_ms = world_wall_ms(q->p->w) + queue_retry_ms(q, 1);
+	int64_t wait_ms = queue_retry_ms(q, 1, g->d->jitter);
+	st->next_ms = world_wall_ms(q->p->w) + wait_ms;
 	log_message_deferred(&q->p->log, message_ids(g->d->id), st->address, st->enhanced,
-			     STR("it failed for good, but its sender cannot be told now"), queue_retry_ms(q, 1));
+			     STR("its sender cannot be told now"), wait_ms);
 }
 
 /* P2: bounced with a DSN, or discarded by a rule that is named. */
@@ -158,16 +169,25 @@ static void has_failed(struct group *g, size_t i)
 	log_message_bounced(&q->p->log, message_ids(g->d->id), st->address, st->enhanced, st->text);
 }
 
+/* That it is late. Not at once, or what cannot be told would keep us busy. */
+static void tell_later(struct group *g, struct spool_state *st)
+{
+	int64_t at_ms = world_wall_ms(g->d->q->p->w) + queue_retry_ms(g->d->q, 1, g->d->jitter);
+	st->told = false;
+	if (st->next_ms < at_ms)
+		st->next_ms = at_ms;
+}
+
 static void conclude(struct group *g, enum err told)
 {
 	for (size_t i = 0; i < g->states_n; i++) {
 		struct news *n = &g->news[i];
-		if (n->failed && told != ERR_NONE)
+		if ((n->failed || n->action == DSN_EXPANDED) && n->tell && told != ERR_NONE)
 			not_yet(g, i);
 		else if (n->failed)
 			has_failed(g, i);
 		else if (n->action == DSN_DELAYED && n->tell && told != ERR_NONE)
-			g->states[i].told = false; /* another time */
+			tell_later(g, &g->states[i]);
 	}
 }
 

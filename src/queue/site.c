@@ -62,13 +62,13 @@ static void site_release(struct sites *s, struct site *site)
 
 void sites_close(struct sites *s)
 {
-	for (uint32_t i = 2; i < s->dests_n; i++) {
-		struct destination *d = &s->dests[i];
-		if (!d->site)
-			continue;
-		site_release(s, d->site);
-		mem_free(s->mem, (void *)(uintptr_t)d->key.p);
-	}
+	size_t it = 0;
+	struct str name;
+	struct site *site;
+	for (uint32_t i = 2; i < s->dests_n; i++)
+		mem_free(s->mem, (void *)(uintptr_t)s->dests[i].key.p);
+	while ((site = table_next(&s->by_name, &it, &name)))
+		site_free(s, site);
 	table_free(&s->by_key);
 	table_free(&s->by_name);
 	heap_free(&s->wakes);

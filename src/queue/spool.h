@@ -59,6 +59,7 @@ struct spool_state {
 	int64_t at_ms;		/* when this became so */
 	bool told;		/* the sender knows that it is late */
 	struct str enhanced, text; /* of the last attempt; bounded as in calls.def */
+	struct str route;	/* by which the operator sends it; empty: the configuration says */
 	struct str address, by;	/* whose, and who did it: for the history; not kept in copies and checkpoints */
 };
 

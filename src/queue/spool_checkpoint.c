@@ -20,7 +20,7 @@
 #include "base/hash.h"
 
 #define CHECKPOINT_MAGIC   0x3154504b43495747u /* "GWICKPT1" */
-#define CHECKPOINT_VERSION 1u
+#define CHECKPOINT_VERSION 2u /* 1 had no routes in states */
 #define HEADER_BYTES	   64u
 #define BLOCK_BYTES	   ((size_t)256 << 10)
 #define ENTRY_MAX	   ((size_t)1 << 20)
@@ -250,7 +250,7 @@ static enum err read_header(struct load *l)
 	if (magic != CHECKPOINT_MAGIC || cursor_u32(&c) != crc32c(0, header, HEADER_BYTES - 4))
 		return ERR_CORRUPT;
 	/* Another version's is no damage: there are the segments. */
-	return version == CHECKPOINT_VERSION ? ERR_NONE : ERR_NOT_FOUND;
+	return version >= 1 && version <= CHECKPOINT_VERSION ? ERR_NONE : ERR_NOT_FOUND;
 }
 
 /* A message whose segment is gone: removed since, which needs its end or its copy behind our place. */

@@ -101,12 +101,15 @@ static uint8_t get_enum(struct cursor *c, unsigned count)
 	return v;
 }
 
-#define STATE_TOLD 0x80u /* in the byte of the state */
+/* In the byte of the state; a route stands last. Without one the bytes are those of versions 1 and 2. */
+#define STATE_TOLD 0x80u
+#define STATE_ROUTED 0x40u
+#define ROUTE_MAX 64u
 
 void state_put(struct buf *b, const struct spool_state *st)
 {
 	put_u16(b, st->number);
-	put_u8(b, (uint8_t)((unsigned)st->state | (st->told ? STATE_TOLD : 0)));
+	put_u8(b, (uint8_t)((unsigned)st->state | (st->told ? STATE_TOLD : 0) | (st->route.n ? STATE_ROUTED : 0)));
 	put_u32(b, st->attempts);
 	put_u64(b, (uint64_t)st->next_ms);
 	put_u64(b, (uint64_t)st->at_ms);
@@ -114,6 +117,8 @@ void state_put(struct buf *b, const struct spool_state *st)
 	put_text(b, str_sub(st->text, 0, SPOOL_TEXT_MAX));
 	put_text(b, str_sub(st->address, 0, 320));
 	put_text(b, str_sub(st->by, 0, SPOOL_BY_MAX));
+	if (st->route.n)
+		put_text(b, str_sub(st->route, 0, ROUTE_MAX));
 }
 
 void state_get(struct cursor *c, struct spool_state *st)
@@ -121,7 +126,8 @@ void state_get(struct cursor *c, struct spool_state *st)
 	st->number = cursor_u16(c);
 	uint8_t state = cursor_u8(c);
 	st->told = (state & STATE_TOLD) != 0;
-	state &= (uint8_t)~STATE_TOLD;
+	bool routed = (state & STATE_ROUTED) != 0;
+	state &= (uint8_t)~(STATE_TOLD | STATE_ROUTED);
 	if (state > RCPT_STATE_HELD)
 		cursor_fail(c, ERR_SYNTAX);
 	st->state = state > RCPT_STATE_HELD ? RCPT_STATE_HELD : (enum rcpt_state)state;
@@ -132,6 +138,7 @@ void state_get(struct cursor *c, struct spool_state *st)
 	st->text = get_text(c, SPOOL_TEXT_MAX);
 	st->address = get_text(c, 320);
 	st->by = get_text(c, SPOOL_BY_MAX);
+	st->route = routed ? get_text(c, ROUTE_MAX) : str_of("", 0);
 }
 
 static void states_put(struct buf *b, const struct spool_state *st, size_t n)
@@ -185,7 +192,7 @@ static void envelope_store(struct buf *b, const struct envelope *env)
 
 static void rcpt_load(struct cursor *c, struct envelope_rcpt *r)
 {
-	r->target.kind = (enum target_kind)get_enum(c, TARGET_KIND_REMOTE + 1);
+	r->target.kind = (enum target_kind)get_enum(c, TARGET_KIND_EXPANSION + 1);
 	r->target.address = get_text(c, 320);
 	r->target.mailbox = get_text(c, 600);
 	r->forward_path = get_text(c, 1100);

@@ -22,7 +22,7 @@
 
 #include "queue/spool.h"
 
-#define SEGMENT_VERSION 2u /* 1 had no RECORD_FILL */
+#define SEGMENT_VERSION 3u /* 1 had no RECORD_FILL; 2 no recipients that are only reported, no routes in states */
 #define SEGMENT_START 4096u /* offset of the first record */
 #define SEGMENT_RECYCLED 1u /* flag: stale bytes may follow the records */
 #define RECORD_HEAD 40u

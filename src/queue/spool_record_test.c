@@ -44,6 +44,7 @@ static struct spool_state some_state(uint64_t r)
 		.number = (uint16_t)(r % 1000), .state = (enum rcpt_state)(r % 6), .attempts = (uint32_t)(r >> 8),
 		.next_ms = (int64_t)(r >> 3), .at_ms = -(int64_t)(r >> 5), .enhanced = str_of(text, r % 17),
 		.text = str_of(text, r % 37), .address = str_of(text, r % 29), .by = str_of(text, r % 5),
+		.route = str_of(text, r % 3 * 11), .told = r % 7 == 0,
 	};
 }
 
@@ -81,6 +82,8 @@ static void states_there_and_back(void **state)
 			assert_str(got[i].text, put[i].text);
 			assert_str(got[i].address, put[i].address);
 			assert_str(got[i].by, put[i].by);
+			assert_str(got[i].route, put[i].route);
+			assert_int_equal(got[i].told, put[i].told);
 		}
 		/* bound to its place: not there under another number, salt or offset */
 		struct segment_header other = h;

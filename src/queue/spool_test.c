@@ -279,7 +279,7 @@ static void flips(void *arg)
 	make_image(&im);
 	for (size_t at = 0; at < im.n; at += at < SEGMENT_START ? 61 : 3) {
 		size_t live;
-		im.bytes[at] ^= 1 << at % 8;
+		im.bytes[at] = (char)(im.bytes[at] ^ 1 << at % 8);
 		recover_from(im.bytes, im.n, &live);
 		bool last_batch = at >= im.ends[3], padding = false;
 		for (size_t i = 0; i < 5; i++)
@@ -294,7 +294,7 @@ static void flips(void *arg)
 			assert_true(model.damages == 1 || padding);
 			assert_true(model_known(&model, 5));
 		}
-		im.bytes[at] ^= 1 << at % 8;
+		im.bytes[at] = (char)(im.bytes[at] ^ 1 << at % 8);
 		wipe();
 	}
 }

@@ -118,7 +118,7 @@ static void seen_state(struct seen *s, const struct spool_state *st)
 		return;
 	s->states[st->number] = *st;
 	s->states[st->number].enhanced = s->states[st->number].text = STR_NONE;
-	s->states[st->number].address = s->states[st->number].by = STR_NONE;
+	s->states[st->number].address = s->states[st->number].by = s->states[st->number].route = STR_NONE;
 }
 
 static enum err see_message(struct tool *t, const struct record *r)

@@ -171,11 +171,6 @@ static YIELDS enum err ask_resolver(void *arg, const struct dns_lookup_in *in, s
 
 /* ---- the process ------------------------------------------------------------------------------------------ */
 
-static void user(const struct conf *c, unsigned *uid_out, unsigned *gid_out)
-{
-	*uid_out = *gid_out = c->users.uid_relay;
-}
-
 static void register_metrics(struct relay *l)
 {
 	static const struct histogram_shape times = { 10, 1000, { 10, 30, 100, 300, 1000, 3000, 10000, 30000, 100000, 600000 } };
@@ -217,6 +212,7 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	pool_init(&l->pool, &l->env, &p->work);
 	register_metrics(l);
 	jail_out->may = WORLD_MAY_CONNECT | WORLD_MAY_THREADS;
+	jail_out->uid = jail_out->gid = p->conf.users.uid_relay; /* it owns nothing: also chroot, by the jail */
 	jail_out->max_fds = 2 * (DELIVERIES_MAX + POOL_MAX) + SPARE_DESCRIPTORS; /* a connection and a file each */
 	allow_sockets(l, jail_out);
 	return ERR_NONE;
@@ -255,7 +251,6 @@ const struct proc_ops relay_ops = {
 	.state_bytes = sizeof(struct relay),
 	.handlers = &handlers,
 	.call_arena_max = CALL_ARENA_MAX,
-	.user = user,
 	.start = start,
 	.work = work,
 	.stop = stop,

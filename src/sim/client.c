@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Scripted clients: see docs/scenarios.md. Runs in the tester; the server's replies are what it judges. */
-#include "sim/run.h"
+#include "sim/peer.h"
 
 #define REPLY_MAX ((size_t)1 << 20)
 #define REPLY_TIMEOUT_NS (INT64_C(900) * 1000000000)
@@ -227,6 +227,10 @@ static YIELDS enum err step_send(struct client *c, const struct statement *st)
 		TRY(scenario_time(st->words[1], &ns));
 		run_sleep(c->r, ns);
 		return ERR_NONE;
+	}
+	if (word_is(st, 0, "rcpt-last-sender-of")) {
+		struct str line = arena_strf(&c->r->arena, "RCPT TO:<%.*s>\r\n", STR_ARG(peer_last_sender(c->r, st->words[1])));
+		return dialogue_send(&c->d, line);
 	}
 	return word_is(st, 0, "message") ? step_message(c, st) : ERR_SYNTAX;
 }

@@ -137,6 +137,7 @@ static void command(struct talk *t, struct str line)
 		struct asked_rcpt *r = ARENA_NEW(&t->ledger->arena, struct asked_rcpt);
 		ASSERT(r);
 		r->address = arena_str(&t->ledger->arena, in_brackets(line));
+		r->never = str_find_str(line, STR("NOTIFY=NEVER")) < line.n;
 		*t->rcpts_tail = r;
 		t->rcpts_tail = &r->next;
 		expect(t, PEND_RCPT)->rcpt = r;

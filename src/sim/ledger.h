@@ -19,6 +19,7 @@ struct asked_rcpt {
 	struct asked_rcpt *next;
 	struct str address;
 	enum rcpt_answer answer;
+	bool never; /* NOTIFY=NEVER */
 };
 enum attempt_end { ATTEMPT_UNKNOWN, ATTEMPT_ACCEPTED, ATTEMPT_REFUSED };
 struct attempt {

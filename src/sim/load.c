@@ -12,6 +12,7 @@
 struct load_message {
 	unsigned number;
 	uint64_t dice;
+	const char *from;
 	struct buf body;
 	bool pipelined;
 };
@@ -21,6 +22,13 @@ struct sender {
 	struct dialogue d;
 	bool greeted;
 };
+
+/* Most are the load's own address; some of those that `senders` names besides. */
+static const char *sender_of(const struct load *l, const struct load_message *m)
+{
+	uint64_t n = (m->dice >> 40) % 10;
+	return n < l->senders_n ? l->senders[n] : "load@example.net";
+}
 
 static void compose(struct load *l, struct load_message *m)
 {
@@ -45,7 +53,7 @@ static YIELDS enum err say(struct dialogue *d, unsigned want, const char *fmt, s
 	char line[600];
 	struct buf b = buf_fixed(line, sizeof line);
 	buf_add(&b, str_z(fmt));
-	if (arg.n) {
+	if (arg.p) { /* an empty one is in brackets too */
 		buf_add(&b, arg);
 		buf_add(&b, STR(">"));
 	}
@@ -63,7 +71,7 @@ static YIELDS enum err greet(struct sender *s)
 	TRY(dialogue_reply(&s->d));
 	if (s->d.code != 220)
 		return ERR_BUSY;
-	return say(&s->d, 250, "EHLO load.example.net", STR(""));
+	return say(&s->d, 250, "EHLO load.example.net", STR_NONE);
 }
 
 static YIELDS enum err body(struct sender *s, const struct load_message *m)
@@ -90,7 +98,7 @@ static YIELDS enum err group(struct sender *s, const struct load_message *m)
 	char room[4096];
 	struct buf b = buf_fixed(room, sizeof room);
 	size_t replies = 2;
-	buf_add(&b, STR("MAIL FROM:<load@example.net>\r\n"));
+	buf_addf(&b, "MAIL FROM:<%s>\r\n", m->from);
 	for (size_t i = 0; i < l->to_n; i++)
 		if (chosen(l, m, i)) {
 			buf_addf(&b, "RCPT TO:<%.*s>\r\n", STR_ARG(l->to[i]));
@@ -111,11 +119,11 @@ static YIELDS enum err group(struct sender *s, const struct load_message *m)
 static YIELDS enum err one_by_one(struct sender *s, const struct load_message *m)
 {
 	struct load *l = s->l;
-	TRY(say(&s->d, 250, "MAIL FROM:<load@example.net>", STR("")));
+	TRY(say(&s->d, 250, "MAIL FROM:<", str_z(m->from)));
 	for (size_t i = 0; i < l->to_n; i++)
 		if (chosen(l, m, i))
 			TRY(say(&s->d, 250, "RCPT TO:<", l->to[i]));
-	return say(&s->d, 354, "DATA", STR(""));
+	return say(&s->d, 354, "DATA", STR_NONE);
 }
 
 static YIELDS enum err send_once(struct sender *s, const struct load_message *m)
@@ -152,6 +160,7 @@ static void sender_main(void *arg)
 		m.number = l->next++;
 		m.dice = sim_random(r->s);
 		m.pipelined = sim_below(r->s, 2) == 0;
+		m.from = sender_of(l, &m);
 		compose(l, &m);
 		send_until_accepted(&s, &m);
 		if (sim_below(r->s, 20) == 0)

@@ -180,9 +180,23 @@ static void run_file(const char *path, const struct args *a, struct mem *mem, st
 	buf_free(&b);
 }
 
+/* Each domain elsewhere has a server of another temper; play_random() in run.c names the recipients. */
 static const char random_text[] =
-	"config {\n\thostname mx.example.org;\n\tdomain example.org { }\n\ttimeouts { retry_first 1min; }\n}\n"
-	"accounts {\n\tann@example.org\n\tbob@example.org\n\tcat@example.org\n}\n";
+	"config {\n\thostname mx.example.org;\n\tdomain example.org { }\n\trelay_from 198.51.100.0/24;\n"
+	"\ttimeouts { retry_first 1min; retry_max 20min; expire 10h; bounce_expire 12h; }\n}\n"
+	"accounts {\n\tann@example.org\n\tbob@example.org\n\tcat@example.org\n}\n"
+	"aliases {\n\taway@example.org = zoe@fast.example, bob@example.org\n}\n"
+	"dns {\n\texample.net A 203.0.113.1\n\tfast.example A 203.0.113.2\n\tmoody.example MX 10 mx.moody.example\n"
+	"\tmx.moody.example A 203.0.113.3\n\tcuts.example A 203.0.113.4\n\tdead.example A 203.0.113.5\n"
+	"\tsecond.example MX 10 dead.example\n\tsecond.example MX 20 fast.example\n}\n"
+	"server net at 203.0.113.1 {\n\tclose at KEPT chance 3\n\treply END 451 4.3.0 \"later\" chance 10\n}\n"
+	"server fast at 203.0.113.2 {\n\treply RCPT 550 5.1.1 \"no such user\" to no@fast.example\n}\n"
+	"server moody at 203.0.113.3 {\n\tslow 3ms\n\textensions 8BITMIME\n\treply GREETING 421 4.3.2 \"busy\" chance 10\n"
+	"\treply MAIL 451 4.3.0 \"later\" chance 5\n\treply RCPT 452 4.5.3 \"too many\" after 1\n"
+	"\treply RCPT 450 4.2.0 \"later\" chance 20\n\treply RCPT 550 5.1.1 \"never\" chance 5\n"
+	"\treply DATA 451 4.3.0 \"later\" chance 5\n\treply END 554 5.6.0 \"spam\" chance 10\n}\n"
+	"server cuts at 203.0.113.4 {\n\tclose at KEPT chance 10\n\tclose at END chance 10\n\tclose at CONTENT chance 10\n"
+	"\tclose at RCPT chance 10\n\tclose at GREETING chance 10\n\tsilent at END chance 2\n\tsilent at MAIL chance 1\n}\n";
 
 static void run_random(const struct args *a, struct mem *mem, struct totals *t)
 {

@@ -3,12 +3,16 @@
  * The oracle of P1 and P2. It knows what clients sent and heard (the ledger), resolves recipients by a
  * model of its own, and looks into mailboxes and queue:
  *
- *  O1  What was answered 250 is in each recipient's mailbox, byte for byte, or in the queue (or was
- *      bounced, or dropped by the operator).
- *  O2  No mailbox has a letter more often than it was sent to it.
- *  O3  Nothing is in a mailbox that no client sent to it, but trace fields before it, and DSNs.
+ *  O1  What was answered 250 is in each recipient's mailbox or at the server that it was relayed to, byte for
+ *      byte, or in the queue, or a report of its failure is, or a rule says that nobody was to be told (or
+ *      the operator dropped it).
+ *  O2  No mailbox has a letter more often than it was sent to it. Another server may have it once more for each
+ *      acknowledgement that was lost, and for each crash. Each copy has one fate.
+ *  O3  Nothing is in a mailbox or at another server that no client sent to it, but trace fields before it,
+ *      and DSNs.
  */
-#include "sim/run.h"
+#include "sim/oracle.h"
+#include "sim/peer.h"
 
 #define FILE_MAX ((size_t)256 << 20)
 #define DEPTH_MAX 10u
@@ -96,12 +100,25 @@ static bool is_ours(const struct run *r, struct str domain)
 	return domain.n < 2; /* postmaster alone */
 }
 
+/* SRS0=HASH=TIME=domain=local@ours: local@domain (message/srs.h). */
+static bool resolve_srs(struct arena *a, struct str address, struct boxes *b)
+{
+	struct str rest = str_sub(address, 0, str_rfind(address, '@')), domain;
+	if (!str_starts_nocase(address, STR("SRS0=")))
+		return false;
+	for (unsigned i = 0; i < 3; i++)
+		(void)str_split(rest, '=', &rest);
+	domain = str_split(rest, '=', &rest);
+	add_box(b, arena_strf(a, "%.*s@%.*s", STR_ARG(rest), STR_ARG(domain)));
+	return true;
+}
+
 /* Depth is bounded by DEPTH_MAX. */
 static void resolve(const struct run *r, struct arena *a, struct str address, struct boxes *b, unsigned depth)
 {
 	size_t at = str_rfind(address, '@'), plus = str_find(address, '+');
 	struct str domain = str_sub(address, at, address.n);
-	if (depth > DEPTH_MAX || resolve_exact(r, a, address, b, depth))
+	if (depth > DEPTH_MAX || resolve_exact(r, a, address, b, depth) || resolve_srs(a, address, b))
 		return;
 	if (plus > 0 && plus < at) {
 		struct str plain = arena_strf(a, "%.*s%.*s", STR_ARG(str_sub(address, 0, plus)), STR_ARG(domain));
@@ -179,20 +196,7 @@ size_t oracle_mailbox_count(struct run *r, struct str address, struct str text)
 
 /* ---- accounts of each letter in each mailbox -------------------------------------------------------------- */
 
-struct tally {
-	struct tally *next;
-	struct letter *letter;
-	struct str box;
-	size_t must, may, found, queued;
-};
-struct judge {
-	struct run *r;
-	struct arena arena;
-	struct tally *tallies;
-	size_t found, queued, dsns;
-};
-
-static struct tally *tally_of(struct judge *j, struct letter *letter, struct str box)
+struct tally *judge_tally_of(struct judge *j, struct letter *letter, struct str box)
 {
 	struct tally *t = j->tallies;
 	for (; t; t = t->next)
@@ -202,6 +206,8 @@ static struct tally *tally_of(struct judge *j, struct letter *letter, struct str
 	ASSERT(t);
 	t->letter = letter;
 	t->box = box;
+	t->sender = STR("");
+	t->remote = !is_ours(j->r, str_sub(box, str_rfind(box, '@'), box.n));
 	t->next = j->tallies;
 	j->tallies = t;
 	return t;
@@ -218,24 +224,27 @@ static void count_attempt(struct judge *j, const struct attempt *a)
 			continue;
 		resolve(j->r, &j->arena, rcpt->address, &b, 0);
 		for (size_t i = 0; i < b.n; i++) {
-			tally_of(j, a->letter, b.v[i])->may++;
+			struct tally *t = judge_tally_of(j, a->letter, b.v[i]);
+			t->may++;
+			t->sender = a->reverse_path;
+			t->no_report |= rcpt->never || a->reverse_path.n == 0;
 			if (a->end == ATTEMPT_ACCEPTED && rcpt->answer == RCPT_ACCEPTED)
 				add_box(&must, b.v[i]);
 		}
 	}
 	for (size_t i = 0; i < must.n; i++)
-		tally_of(j, a->letter, must.v[i])->must++;
+		judge_tally_of(j, a->letter, must.v[i])->must++;
 }
 
-/* Only fields that the server puts before a message. */
-static bool is_trace(struct str head)
+/* Only fields that the server puts before a message; when it is relayed, Received only. */
+static bool is_trace(struct str head, bool relayed)
 {
-	static const char *const fields[] = { "Return-Path:", "Delivered-To:", "Received:", "X-Original-To:" };
+	static const char *const fields[] = { "Received:", "Return-Path:", "Delivered-To:", "X-Original-To:" };
 	while (head.n > 0) {
 		struct str line = str_split(head, '\n', &head);
 		bool known = line.n > 0 && (line.p[0] == ' ' || line.p[0] == '\t');
 		for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
-			known |= str_starts(line, str_z(fields[i]));
+			known |= (!relayed || i == 0) && str_starts(line, str_z(fields[i]));
 		if (!known)
 			return false;
 	}
@@ -249,13 +258,15 @@ static bool is_dsn(struct str bytes)
 }
 
 /* The letter that these bytes end with; the longest when several do. */
-static struct letter *letter_in(const struct judge *j, struct str bytes)
+static struct letter *letter_in(const struct judge *j, struct str bytes, bool relayed)
 {
 	struct letter *best = NULL;
-	for (struct letter *l = j->r->ledger.letters; l; l = l->next)
-		if ((!best || l->lf.n > best->lf.n) && str_ends(bytes, l->lf) &&
-		    is_trace(str_sub(bytes, 0, bytes.n - l->lf.n)))
+	for (struct letter *l = j->r->ledger.letters; l; l = l->next) {
+		struct str own = relayed ? l->bytes : l->lf;
+		if ((!best || l->lf.n > best->lf.n) && str_ends(bytes, own) &&
+		    is_trace(str_sub(bytes, 0, bytes.n - own.n), relayed))
 			best = l;
+	}
 	return best;
 }
 
@@ -263,17 +274,42 @@ static void judge_box(struct judge *j, struct str box)
 {
 	struct box_reader br = read_box(j->r, &j->arena, box, STR(""));
 	for (const struct box_file *f = br.files; f; f = f->next) {
-		struct letter *l = letter_in(j, f->bytes);
+		struct letter *l = letter_in(j, f->bytes, false);
 		if (l) {
-			tally_of(j, l, box)->found++;
+			judge_tally_of(j, l, box)->found++;
 			j->found++;
 		} else if (is_dsn(f->bytes)) {
-			j->dsns++;
+			judge_report(j, f->bytes);
 		} else { /* O3 */
 			sim_fail(j->r->s, "%.*s (%zu bytes) is no letter that a client sent:\n%.*s", STR_ARG(f->name),
 				 f->bytes.n, (int)(f->bytes.n < 1500 ? f->bytes.n : 1500), f->bytes.p);
 		}
 	}
+}
+
+/* ---- other servers ------------------------------------------------------------------------------------------ */
+
+static void judge_relayed(struct judge *j, const struct peer *p, const struct peer_message *m)
+{
+	struct letter *l = letter_in(j, m->bytes, true);
+	for (const struct peer_rcpt *it = m->rcpts; l && it; it = it->next) {
+		struct tally *t = judge_tally_of(j, l, it->address);
+		t->found++;
+		t->unheard += !m->heard;
+		j->found++;
+	}
+	if (!l && m->from.n == 0 && str_find_str(m->bytes, STR("multipart/report")) < m->bytes.n)
+		judge_report(j, m->bytes);
+	else if (!l) /* O3 */
+		sim_fail(j->r->s, "%.*s has what no client sent:\n%.*s\n%.*s", STR_ARG(p->name), STR_ARG(m->envelope),
+			 (int)(m->bytes.n < 1500 ? m->bytes.n : 1500), m->bytes.p);
+}
+
+static void judge_peers(struct judge *j)
+{
+	for (const struct peer *p = j->r->peers; p; p = p->next)
+		for (const struct peer_message *m = p->messages; m; m = m->next)
+			judge_relayed(j, p, m);
 }
 
 /* ---- queue -------------------------------------------------------------------------------------------------- */
@@ -299,9 +335,12 @@ static YIELDS void judge_row(struct judge *j, const struct queue_row *row)
 	enum err e = server_queue_show(j->r, row->id, &j->arena, &out);
 	if (e != ERR_NONE)
 		return; /* it has just been delivered */
-	struct letter *l = letter_starting(j, out.head);
+	bool report = out.envelope.reverse_path.n == 0 && str_find_str(out.head, STR("multipart/report")) < out.head.n;
+	struct letter *l = report ? NULL : letter_starting(j, out.head);
+	if (report)
+		judge_report(j, out.head);
 	if (l)
-		tally_of(j, l, arena_str(&j->arena, row->address))->queued++;
+		judge_tally_of(j, l, arena_str(&j->arena, row->address))->queued++;
 	j->queued++;
 }
 
@@ -327,20 +366,31 @@ static YIELDS void judge_queue(struct judge *j)
 
 /* ---- verdict --------------------------------------------------------------------------------------------------- */
 
+/* O1. */
+static void judge_loss(struct judge *j, const struct tally *t)
+{
+	struct str head = str_sub(t->letter->bytes, 0, 160);
+	if (t->found + t->queued + t->bounced >= t->must || j->r->dropped || (t->no_report && judge_is_discarded(j, t->box)) ||
+	    judge_is_double_bounce(j, t->sender))
+		return;
+	sim_fail(j->r->s, "LOST: answered 250 for %.*s %zu times, but there %zu times, queued %zu times, bounced %zu times:\n%.*s",
+		 STR_ARG(t->box), t->must, t->found, t->queued, t->bounced, STR_ARG(head));
+}
+
+/* O2. */
 static void judge_tally(struct judge *j, const struct tally *t)
 {
 	struct sim *s = j->r->s;
 	struct str head = str_sub(t->letter->bytes, 0, 160);
-	if (t->found + t->queued < t->must && !j->r->dropped && j->dsns == 0) /* O1 */
-		sim_fail(s, "LOST: answered 250 for %.*s %zu times, but there %zu times, queued %zu times:\n%.*s",
-			 STR_ARG(t->box), t->must, t->found, t->queued, STR_ARG(head));
-	if (t->found > t->may) /* O2 */
+	size_t unknown = j->r->crashes + (size_t)j->r->opt->fault.count; /* outcomes that were never heard of */
+	judge_loss(j, t);
+	unknown += t->unheard;
+	if (t->found > t->may + (t->remote ? unknown : 0))
 		sim_fail(s, "DUPLICATE: sent to %.*s %zu times, but there %zu times:\n%.*s", STR_ARG(t->box), t->may,
 			 t->found, STR_ARG(head));
-	size_t unknown = j->r->crashes + (size_t)j->r->opt->fault.count; /* outcomes that were never heard of */
-	if (t->found + t->queued > t->may + unknown)
-		sim_fail(s, "DUPLICATE: sent to %.*s %zu times, but there %zu times and queued %zu times:\n%.*s",
-			 STR_ARG(t->box), t->may, t->found, t->queued, STR_ARG(head));
+	if (t->found + t->queued + t->bounced > t->may + unknown)
+		sim_fail(s, "DUPLICATE: sent to %.*s %zu times, but there %zu times, queued %zu times, bounced %zu times:\n%.*s",
+			 STR_ARG(t->box), t->may, t->found, t->queued, t->bounced, STR_ARG(head));
 }
 
 void oracle_judge(struct run *r)
@@ -349,9 +399,12 @@ void oracle_judge(struct run *r)
 	const struct statement *st = block(r, "accounts");
 	for (const struct attempt *a = r->ledger.attempts; a; a = a->next)
 		count_attempt(&j, a);
-	judge_queue(&j); /* first: what leaves it meanwhile is in a mailbox */
+	judge_queue(&j); /* first: what leaves it meanwhile is somewhere else */
 	for (st = st ? st->inside : NULL; st; st = st->next)
 		judge_box(&j, st->words[0]);
+	if (!is_account(r, STR("postmaster@example.org"))) /* it has a mailbox all the same */
+		judge_box(&j, STR("postmaster@example.org"));
+	judge_peers(&j);
 	for (const struct tally *t = j.tallies; t; t = t->next)
 		judge_tally(&j, t);
 	r->result->accepted = r->ledger.accepted_n;

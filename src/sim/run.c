@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "sim/peer.h"
 #include "sim/script.h"
 
 #define ARENA_MAX ((size_t)1 << 30)
@@ -83,14 +84,41 @@ static void disarm(struct run *r)
 	sim_crash_at_call(r->mx, "nobody", UINT64_MAX, false);
 }
 
-/* Random traffic: crashes of all kinds at random calls while the load runs. */
+#define EMPTY_STEP_NS (INT64_C(10) * 60 * 1000000000)
+#define EMPTY_STEPS 300u
+
+/* Every message has had its fate: retries and expiry take hours of the virtual clock. */
+static YIELDS void wait_until_empty(struct run *r)
+{
+	for (unsigned i = 0; i < EMPTY_STEPS; i++) {
+		struct arena ARENA_SCOPED arena = arena_make(r->mem, (size_t)8 << 20);
+		struct queue_list_in in = { .limit = 1 };
+		struct queue_list_out out = { 0 };
+		if (server_queue_list(r, &in, &arena, &out) == ERR_NONE && out.messages == 0)
+			return;
+		run_sleep(r, EMPTY_STEP_NS);
+	}
+	sim_fail(r->s, "the queue does not become empty");
+}
+
+/*
+ * Random traffic: crashes of all kinds at random calls while the load runs, and while what was put off is tried
+ * again. A recipient of the load is here, or at one of the servers that main.c names.
+ */
 static YIELDS void play_random(struct run *r)
 {
-	static const char *const roles[] = { NULL, "master", "smtpd", "queue", "local", "lookup", "control" };
-	struct load l = { .r = r, .messages = r->opt->messages, .connections = 8, .to_n = 3 };
-	l.to[0] = STR("ann@example.org");
-	l.to[1] = STR("bob@example.org");
-	l.to[2] = STR("cat+detail@example.org");
+	static const char *const roles[] = { NULL,    "master", "smtpd",    "queue",   "local",
+					     "relay", "lookup", "resolver", "control" };
+	static const char *const senders[] = { "ann@example.org", "x@gone.example", "" };
+	static const char *const to[] = { "ann@example.org",   "bob@example.org",   "cat+detail@example.org",
+					  "away@example.org",  "joe@fast.example",  "joe@moody.example",
+					  "joe@cuts.example",  "no@fast.example",   "joe@dead.example",
+					  "joe@second.example", "joe@gone.example", "kim@moody.example" };
+	struct load l = { .r = r, .messages = r->opt->messages, .connections = 8, .senders = senders, .senders_n = 3 };
+	while (l.to_n < sizeof to / sizeof to[0]) {
+		l.to[l.to_n] = str_z(to[l.to_n]);
+		l.to_n++;
+	}
 	l.from = (struct ip){ .family = IP_V4, .bits = 32, .b = { 198, 51, 100, 9 } };
 	load_run(&l);
 	for (unsigned i = 0; i < r->opt->crashes; i++) {
@@ -102,10 +130,14 @@ static YIELDS void play_random(struct run *r)
 		r->crashes++;
 	}
 	scope_wait(&r->background);
+	sim_crash_at_call(r->mx, "queue", 1 + sim_below(r->s, 50000), false); /* while it tries again */
+	r->crashes++;
+	wait_until_empty(r);
 }
 
 static YIELDS void play(struct run *r)
 {
+	peers_start(r);
 	if (!server_start(r)) {
 		sim_fail(r->s, "the server does not start");
 		return;
@@ -125,6 +157,7 @@ static YIELDS void play(struct run *r)
 	run_sleep(r, SETTLE_NS);
 	oracle_judge(r);
 	server_stop(r);
+	peers_stop(r);
 }
 
 /* coroutine */

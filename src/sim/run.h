@@ -50,6 +50,7 @@ struct run {
 	bool stopped;	 /* in order, by the script */
 	bool dropped;	 /* the operator dropped mail: it may be missing */
 	bool done, armed;
+	struct peer *peers; /* servers elsewhere: peer.h */
 	unsigned crashes; /* so far: of the machine, or of a process */
 	uint64_t ops_before[SIM_OPS];
 	struct str conf_text;
@@ -77,7 +78,7 @@ YIELDS enum err server_change(struct run *r, enum directory_kind kind, struct st
 YIELDS enum err server_queue_list(struct run *r, const struct queue_list_in *in, struct arena *arena,
 				  struct queue_list_out *out) MUST_CHECK;
 YIELDS enum err server_queue_show(struct run *r, uint64_t id, struct arena *arena, struct queue_show_out *out) MUST_CHECK;
-YIELDS enum err server_queue_act(struct run *r, enum queue_action action, struct str match, uint64_t *count_out) MUST_CHECK;
+YIELDS enum err server_queue_act(struct run *r, enum queue_action action, struct str match, struct str route, uint64_t *count_out) MUST_CHECK;
 YIELDS enum err server_dns(struct run *r, struct str name, enum dns_type type, struct arena *arena,
 			   struct dns_lookup_out *out) MUST_CHECK;
 YIELDS void run_sleep(struct run *r, int64_t ns);
@@ -98,6 +99,8 @@ struct load {
 	struct str to[16];
 	size_t to_n;
 	struct ip from;
+	const char *const *senders; /* for a tenth of the messages each */
+	size_t senders_n;
 	unsigned next; /* number of the next message */
 };
 /* `load …`: in the background. */

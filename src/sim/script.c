@@ -3,12 +3,13 @@
 #include "sim/script.h"
 
 #include "resolver/backend.h"
+#include "sim/peer.h"
 
 #define ASSERT_NS (INT64_C(30) * 1000000000)
 #define ASSERT_STEP_NS (INT64_C(100) * 1000000)
 #define CALL_ARENA_MAX ((size_t)8 << 20)
 
-static const char *const processes[] = { "machine", "master", "smtpd", "queue", "local", "lookup", "resolver", "control" };
+static const char *const processes[] = { "machine", "master", "smtpd", "queue", "local", "relay", "lookup", "resolver", "control" };
 
 static const char *process_of(const struct statement *st, size_t i)
 {
@@ -183,15 +184,15 @@ static void do_partition(struct run *r, const struct statement *st)
 
 static YIELDS void do_queue(struct run *r, const struct statement *st)
 {
-	static const char *const names[] = { "flush", "retry", "hold", "release", "drop" };
+	static const char *const names[] = { "flush", "retry", "hold", "release", "drop", "move" };
 	static const enum queue_action actions[] = { QUEUE_ACTION_FLUSH, QUEUE_ACTION_RETRY, QUEUE_ACTION_HOLD,
-						     QUEUE_ACTION_RELEASE, QUEUE_ACTION_DROP };
+						     QUEUE_ACTION_RELEASE, QUEUE_ACTION_DROP, QUEUE_ACTION_MOVE };
 	uint64_t n;
-	for (size_t i = 0; i < 5; i++) {
+	for (size_t i = 0; i < 6; i++) {
 		if (!word_is(st, 1, names[i]))
 			continue;
 		r->dropped |= actions[i] == QUEUE_ACTION_DROP;
-		enum err e = server_queue_act(r, actions[i], st->n > 2 ? st->words[2] : STR(""), &n);
+		enum err e = server_queue_act(r, actions[i], st->n > 2 ? st->words[2] : STR(""), st->n > 4 ? st->words[4] : STR(""), &n);
 		if (e != ERR_NONE)
 			run_fail(r, st, "queue %s: %s", names[i], err_name(e));
 		return;
@@ -216,6 +217,8 @@ static YIELDS enum err queue_counts(struct run *r, uint64_t *messages_out, uint6
 static YIELDS bool count_now(struct run *r, const struct statement *st, uint64_t *n_out)
 {
 	uint64_t messages = 0, held = 0;
+	if (word_is(st, 0, "server"))
+		return peer_count(r, st, n_out) == ERR_NONE;
 	if (!sim_host_is_up(r->mx))
 		return false;
 	if (word_is(st, 0, "mailbox")) {
@@ -230,7 +233,7 @@ static YIELDS bool count_now(struct run *r, const struct statement *st, uint64_t
 
 static YIELDS void check_count(struct run *r, const struct statement *st)
 {
-	size_t at = word_is(st, 0, "mailbox") ? 3 : 2;
+	size_t at = word_is(st, 0, "queue") ? 2 : 3;
 	uint64_t want, n = 0;
 	bool known = false;
 	if (st->n < at + 2 || str_to_u64(st->words[at], 1000000, &want) != ERR_NONE) {
@@ -247,7 +250,7 @@ static YIELDS void check_count(struct run *r, const struct statement *st)
 	if (known)
 		run_fail(r, st, "has %llu, not %llu", (unsigned long long)n, (unsigned long long)want);
 	else
-		run_fail(r, st, "the server does not answer");
+		run_fail(r, st, "it cannot be told");
 }
 
 static bool log_fits(struct run *r, struct str event, struct str text)
@@ -373,6 +376,8 @@ static bool play_at_once(struct run *r, const struct statement *st)
 			table[i].play(r, st);
 			return true;
 		}
+	if (word_is(st, 0, "server") && peer_change(r, st))
+		return true;
 	if (!word_is(st, 0, "background"))
 		return false;
 	client_start(r, st);
@@ -391,7 +396,8 @@ static YIELDS void play_one(struct run *r, const struct statement *st)
 		do_elapse(r, st);
 	else if (word_is(st, 0, "start") || word_is(st, 0, "stop") || word_is(st, 0, "restart"))
 		do_service(r, st);
-	else if (word_is(st, 0, "mailbox") || (word_is(st, 0, "queue") && word_is(st, 1, "has")))
+	else if (word_is(st, 0, "mailbox") || (word_is(st, 0, "queue") && word_is(st, 1, "has")) ||
+		 (word_is(st, 0, "server") && word_is(st, 2, "has")))
 		check_count(r, st);
 	else if (word_is(st, 0, "queue"))
 		do_queue(r, st);

@@ -141,10 +141,10 @@ enum err server_queue_show(struct run *r, uint64_t id, struct arena *arena, stru
 	return ASK(r, CALL_QUEUE_SHOW, queue_show, &in, arena, out);
 }
 
-enum err server_queue_act(struct run *r, enum queue_action action, struct str match, uint64_t *count_out)
+enum err server_queue_act(struct run *r, enum queue_action action, struct str match, struct str route, uint64_t *count_out)
 {
 	struct arena ARENA_SCOPED arena = arena_make(r->mem, CALL_ARENA_MAX);
-	struct queue_act_in in = { .action = action, .match = match };
+	struct queue_act_in in = { .action = action, .match = match, .route = route };
 	struct queue_act_out out = { 0 };
 	TRY(ASK(r, CALL_QUEUE_ACT, queue_act, &in, &arena, &out));
 	*count_out = out.recipients;

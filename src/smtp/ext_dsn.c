@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * DSN: RFC 3461, the parameters. They are checked and kept; the keyword is announced once DSNs of
- * all kinds are written.
- */
+/* DSN: RFC 3461. The parameters are checked and kept; queue acts on them (queue/bounce.c). */
 #include "smtp/ext.h"
 
 #define ENVID_MAX 100u /* RFC 3461 §4.4, characters as given */
@@ -16,6 +13,12 @@ static bool is_good_xtext(struct str s)
 	char room[ORCPT_MAX];
 	struct buf b = buf_fixed(room, sizeof room);
 	return s.n > 0 && xtext_decode(s, &b) == ERR_NONE && str_is_printable_ascii(buf_str(&b));
+}
+
+static bool line(const struct ext_offer *o UNUSED, struct buf *b)
+{
+	buf_add(b, STR("DSN"));
+	return true;
 }
 
 static enum reply_id mail(const struct ext_offer *o UNUSED, const struct param *p,
@@ -89,4 +92,4 @@ static enum reply_id rcpt(const struct ext_offer *o UNUSED, const struct param *
 	return REPLY_NONE;
 }
 
-const struct ext ext_dsn = { .mail = mail, .rcpt = rcpt };
+const struct ext ext_dsn = { .line = line, .mail = mail, .rcpt = rcpt };

@@ -100,10 +100,10 @@ static void ehlo_lines(void **state)
 	struct ext_offer less = { 5, 0, 0, false };
 	ext_lines_add(&offer, &b);
 	assert_str(buf_str(&b), STR("\nPIPELINING\nSIZE 1000\n8BITMIME\nENHANCEDSTATUSCODES\nSMTPUTF8\nCHUNKING\nBINARYMIME\n"
-				    "LIMITS MAILMAX=999999 RCPTMAX=50"));
+				    "LIMITS MAILMAX=999999 RCPTMAX=50\nDSN"));
 	buf_clear(&b);
 	ext_lines_add(&less, &b);
-	assert_str(buf_str(&b), STR("\nPIPELINING\nSIZE 5\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING\nBINARYMIME"));
+	assert_str(buf_str(&b), STR("\nPIPELINING\nSIZE 5\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING\nBINARYMIME\nDSN"));
 }
 
 static void print(struct buf *b, uint16_t code, struct str enhanced, struct str text)

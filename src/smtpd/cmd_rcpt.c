@@ -3,6 +3,7 @@
  * RCPT: RFC 5321 §4.1.1.3. Whether the address exists, where it leads and whether this client may
  * send there is lookup's to say, and nobody else's (P5).
  */
+#include "dsn/dsn.h"
 #include "smtpd/session.h"
 
 #define LOOKUP_MS	 60000u
@@ -65,13 +66,22 @@ static enum err make_room(struct session *s, size_t more)
 	return ERR_NONE;
 }
 
+/* RFC 3461 §5.2.7.3 (c): an alias with several targets is reported itself, as "expanded". */
+static bool is_to_be_reported(const struct rcpt_params *params,
+			      const struct lookup_rcpt_out *answer)
+{
+	return answer->targets_n > 1 && (params->notify & DSN_NOTIFY_SUCCESS);
+}
+
 static enum err add_targets(struct session *s, const struct path *path,
 			    const struct rcpt_params *params, const struct lookup_rcpt_out *answer)
 {
 	struct transaction *t = s->tx;
 	struct arena *a = &s->tx_arena;
 	size_t before = t->recipients_n;
-	TRY(make_room(s, answer->targets_n));
+	bool several = answer->targets_n > 1;
+	struct target alias = { TARGET_KIND_EXPANSION, path->canonical, STR("") };
+	TRY(make_room(s, answer->targets_n + 1));
 	struct str as_given = arena_str(a, path->text), orcpt = arena_str(a, params->orcpt);
 	for (size_t i = 0; i < answer->targets_n; i++) {
 		const struct target *from = &answer->targets[i];
@@ -83,8 +93,13 @@ static enum err add_targets(struct session *s, const struct path *path,
 		r->target.mailbox = arena_str(a, from->mailbox);
 		r->forward_path = as_given;
 		r->orcpt = orcpt;
-		r->notify = params->notify;
+		r->notify = several ? dsn_notify_of_expanded(params->notify) : params->notify;
 	}
+	if (is_to_be_reported(params, answer) && !known_target(t, &alias))
+		t->recipients[t->recipients_n++] = (struct envelope_rcpt){
+			.target = { alias.kind, arena_str(a, alias.address), STR("") },
+			.forward_path = as_given, .orcpt = orcpt, .notify = DSN_NOTIFY_SUCCESS,
+		};
 	if (arena_err(a) != ERR_NONE)
 		t->recipients_n = before;
 	return arena_err(a);
@@ -152,7 +167,7 @@ enum err decide(struct session *s, const struct path *path, const struct rcpt_pa
 		refusal_of(&answer, reply_out);
 		return answer.verdict == VERDICT_REFUSE ? slow_down(s) : ERR_NONE;
 	}
-	if (t->recipients_n + answer.targets_n > RECIPIENTS_MAX) {
+	if (t->recipients_n + answer.targets_n + is_to_be_reported(params, &answer) > RECIPIENTS_MAX) {
 		t->over_limit++;
 		return session_say(reply_out, REPLY_TOO_MANY_RECIPIENTS);
 	}

@@ -147,7 +147,7 @@ static enum err rig_ask(void *arg, const struct lookup_rcpt_in *in, struct arena
 		out->enhanced = STR("4.2.1");
 		out->text = STR("Come back later");
 	} else {
-		rig_targets(a, in->address, str_eq(local, STR("list")) ? r->list_n : 1, out);
+		rig_targets(a, in->address, str_eq(local, STR("list")) ? r->list_n : str_eq(local, STR("few")) ? 3 : 1, out);
 	}
 	return arena_err(a);
 }

@@ -117,6 +117,9 @@ static const struct dialogue dialogues[] = {
 	{ "RSET between chunks", S(OPEN "BDAT 2\r\nx\nRSET\r\nBDAT 2 LAST\r\n\r\nQUIT\r\n"), "220 250 250 250 554 250 503 221", 0, S(""), 0 },
 	{ "chunks after a bad one", S(OPEN "BDAT 2\r\nx\nBDAT 2\r\n\r\nBDAT 0 LAST\r\n" MAIL), "220 250 250 250 554 503 503 250", 0, S(""), 0 },
 
+	{ "H15 STARTTLS is not offered: what follows it is plain and answered as such",
+	  S(EHLO "STARTTLS\r\n" MAIL RCPT "DATA\r\n" TEXT ".\r\nQUIT\r\n"), "220 250 502 250 250 354 250 221", 1, S(TEXT), 0 },
+
 	/* ---- H14: RFC 2920 ---- */
 	{ "H14 DATA ends the batch", S(OPEN "DATA\r\n" TEXT ".\r\n" MAIL "QUIT\r\n"), "220 250 250 250 354 250 250 221", 1,
 	  S(TEXT), 0 },
@@ -281,7 +284,7 @@ static void ehlo_offers(void **state)
 	assert_str(buf_str(&rig.output),
 		   STR("220 mx.example.org ESMTP godwit\r\n250-mx.example.org\r\n250-PIPELINING\r\n"
 			   "250-SIZE 1000000\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250-SMTPUTF8\r\n"
-			   "250-CHUNKING\r\n250-BINARYMIME\r\n250 LIMITS MAILMAX=1000 RCPTMAX=100\r\n"));
+			   "250-CHUNKING\r\n250-BINARYMIME\r\n250-LIMITS MAILMAX=1000 RCPTMAX=100\r\n250 DSN\r\n"));
 	rig.d.offer.smtputf8 = false;
 	rig_play(&rig, STR(EHLO "MAIL FROM:<> SMTPUTF8\r\n"), RIG_WHOLE);
 	rig.d.offer.smtputf8 = true;
@@ -316,6 +319,44 @@ static void received_and_envelope(void **state)
 	assert_int_equal(rig.messages_n, 1);
 	assert_int_equal(str_find_str(rig.messages[0].prefix, STR("for <")), rig.messages[0].prefix.n);
 	assert_str(rig.messages[0].envelope.protocol, STR("ESMTP"));
+}
+
+static const struct envelope *few_with(const char *input)
+{
+	rig_play(&rig, str_z(input), RIG_WHOLE);
+	assert_int_equal(rig.messages_n, 1);
+	return &rig.messages[0].envelope;
+}
+
+/* RFC 3461 §5.2.7.3 (c): SUCCESS is answered here, once, and not by the targets. */
+static void alias_with_several_targets_is_expanded(void **state)
+{
+	const struct envelope *e = few_with(EHLO MAIL "RCPT TO:<few@example.org> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;l\r\n"
+					     "DATA\r\n.\r\n");
+	assert_int_equal(e->recipients_n, 4);
+	for (size_t i = 0; i < 3; i++) {
+		assert_int_equal(e->recipients[i].target.kind, TARGET_KIND_MAILBOX);
+		assert_int_equal(e->recipients[i].notify, 4);
+		assert_str(e->recipients[i].orcpt, STR("rfc822;l"));
+	}
+	assert_int_equal(e->recipients[3].target.kind, TARGET_KIND_EXPANSION);
+	assert_int_equal(e->recipients[3].notify, 2);
+	assert_str(e->recipients[3].target.address, STR("few@example.org"));
+	assert_str(e->recipients[3].orcpt, STR("rfc822;l"));
+	e = few_with(EHLO MAIL "RCPT TO:<few@example.org> NOTIFY=SUCCESS\r\nRCPT TO:<few@example.org> NOTIFY=SUCCESS\r\n"
+		      "DATA\r\n.\r\n");
+	assert_int_equal(e->recipients_n, 4);
+	assert_int_equal(e->recipients[0].notify, 1); /* not "unset" */
+	e = few_with(EHLO MAIL "RCPT TO:<few@example.org> NOTIFY=DELAY\r\nDATA\r\n.\r\n");
+	assert_int_equal(e->recipients_n, 3);
+	assert_int_equal(e->recipients[0].notify, 8);
+	e = few_with(EHLO MAIL "RCPT TO:<few@example.org>\r\nDATA\r\n.\r\n");
+	assert_int_equal(e->recipients_n, 3);
+	assert_int_equal(e->recipients[0].notify, 0);
+	/* with one target it is a recipient like others: §5.2.7.2 */
+	rig_play(&rig, STR(EHLO MAIL "RCPT TO:<ann@example.org> NOTIFY=SUCCESS\r\nDATA\r\n.\r\n"), RIG_WHOLE);
+	assert_int_equal(rig.messages[0].envelope.recipients_n, 1);
+	assert_int_equal(rig.messages[0].envelope.recipients[0].notify, 2);
 }
 
 static void same_mailbox_once(void **state)
@@ -595,7 +636,7 @@ int main(void)
 		cmocka_unit_test(pipelined_replies_in_one_write),
 		cmocka_unit_test(ehlo_offers),
 		cmocka_unit_test(received_and_envelope),
-		cmocka_unit_test(same_mailbox_once),
+		cmocka_unit_test(alias_with_several_targets_is_expanded), cmocka_unit_test(same_mailbox_once),
 		cmocka_unit_test(too_many_targets),
 		cmocka_unit_test(bodies_of_all_sizes),
 		cmocka_unit_test(storage_failures),

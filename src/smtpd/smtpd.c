@@ -145,11 +145,6 @@ static void peer(struct proc *p UNUSED, void *arg, enum role role, unsigned inde
 
 /* ---- the process ----------------------------------------------------------------------------- */
 
-static void user(const struct conf *c, unsigned *uid_out, unsigned *gid_out)
-{
-	*uid_out = *gid_out = c->users.uid_smtpd;
-}
-
 static enum err start(struct proc *p, void *arg, struct world_jail *jail_out) /* yields: indirect */
 {
 	struct process *self = arg;
@@ -160,6 +155,7 @@ static enum err start(struct proc *p, void *arg, struct world_jail *jail_out) /*
 	self->d.backend = &backend;
 	self->d.backend_arg = self;
 	jail_out->may = WORLD_MAY_ACCEPT | WORLD_MAY_THREADS;
+	jail_out->uid = jail_out->gid = p->conf.users.uid_smtpd; /* it owns nothing: also chroot, by the jail */
 	jail_out->max_file_bytes = p->conf.limits.message_bytes + ((uint64_t)1 << 20);
 	jail_out->max_fds = 2 * (uint64_t)p->conf.limits.connections + SPARE_DESCRIPTORS;
 	return ERR_NONE;
@@ -199,7 +195,6 @@ const struct proc_ops smtpd_ops = {
 	.state_bytes = sizeof(struct process),
 	.handlers = &handlers,
 	.call_arena_max = CALL_ARENA_MAX,
-	.user = user,
 	.start = start,
 	.work = work,
 	.stop = stop,

@@ -67,9 +67,12 @@ def serials(server):
     return found
 
 
-def check(server, load, kills):
+def check(server, load, kills, mailboxes=None):
+    """mailboxes: the server where the mail ends; the same one unless it was relayed."""
     wait_for(lambda: server.greets_control() and server.queue()["messages"] == 0, 60, "an empty queue")
-    found = serials(server)
+    if mailboxes:
+        wait_for(lambda: mailboxes.queue()["messages"] == 0, 60, "an empty queue at the next server")
+    found = serials(mailboxes or server)
     lost = load.acknowledged - set(found)
     assert not lost, f"{len(lost)} of {len(load.acknowledged)} acknowledged messages are lost"
     twice = [k for k, n in found.items() if n > 1]
@@ -96,6 +99,34 @@ def test_kill_one(role):
         wait_for(lambda: server.greets_control() and all(p["state"] == "ready" for p in server.status()), 30, "all ready")
         check(server, load, kills)
         assert server.process.poll() is None
+
+
+def front_of(back):
+    return Server(f"relay_from 127.0.0.0/8;\nroute back {{ to example.org; via smtp 127.0.0.1:{back.port}; }}\n"
+                  "timeouts { retry_first 1s; retry_max 2s; }\n", domains=("front.example",))
+
+
+@pytest.mark.parametrize("role", ["relay", "queue", "all"])
+def test_kill_while_relaying(role):
+    with Server() as back, front_of(back) as front:
+        back.account(*USERS)
+        load = Load(front)
+        kills = 0
+        for _ in range(3):
+            time.sleep(0.7)
+            if role == "all":
+                front.kill_all()
+                front.start()
+                kills += 1
+                continue
+            for p in front.status() if front.greets_control() else []:
+                if p["role"] == role and p["pid"]:
+                    os.kill(p["pid"], signal.SIGKILL)
+                    kills += 1
+        time.sleep(0.7)
+        load.stop()
+        assert kills >= 2
+        check(front, load, kills, back)
 
 
 def test_kill_all_at_once():

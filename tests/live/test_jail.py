@@ -32,7 +32,7 @@ def test_every_child_is_jailed(server):
 def test_each_role_has_a_user_of_its_own(server):
     users = {p["role"]: status(p["pid"])["Uid"].split() for p in server.status()}
     assert all("0" not in ids for ids in users.values())
-    assert len({ids[0] for ids in users.values()}) == 6
+    assert len({ids[0] for ids in users.values()}) == 7
     with server.smtp() as s:
         s.sendmail("b@example.net", ["alice@example.org"], "Subject: x\r\n\r\nx\r\n")
     path = server.wait_messages("alice@example.org", 1)[0]
@@ -46,6 +46,13 @@ def test_who_meets_strangers_has_no_file_open(server):
         targets = [os.readlink(f"/proc/{p['pid']}/fd/{fd}") for fd in os.listdir(f"/proc/{p['pid']}/fd")]
         odd = [t for t in targets if not t.startswith(("socket:", "anon_inode:", "/dev/null")) and not t.endswith("/log")]
         assert odd == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the root directory")
+def test_who_meets_strangers_sees_an_empty_root(server):
+    for p in server.status():
+        if p["role"] in ("smtpd", "relay", "resolver"):
+            assert os.readlink(f"/proc/{p['pid']}/root") != "/", p
 
 
 def test_no_core_and_not_traceable(server):

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The route block: patterns, hosts, and the route that is always there. Input: the operator's file. */
+#include "conf/conf_internal.h"
+
+/* "example.org", "*.example.org", "<>" */
+void conf_set_patterns(struct parser *p, void *at)
+{
+	struct conf_word **list = at;
+	size_t n = p->words_n - 1;
+	*list = ARENA_ARRAY(p->arena, struct conf_word, n);
+	size_t *count = (size_t *)(void *)((char *)at + sizeof *list);
+	*count = 0;
+	for (size_t i = 1; *list && i <= n; i++) {
+		struct str word = p->words[i].text, domain = str_starts(word, STR("*.")) ? str_sub(word, 2, word.n) : word;
+		if (i > 256)
+			conf_fail(p, &p->words[i], STR("too many domains: at most 256"));
+		else if (conf_is_domain(domain) || str_eq(word, STR("<>")))
+			(*list)[(*count)++].text = conf_lower_case(p, word);
+		else
+			conf_fail_word(p, &p->words[i], "a domain (example.org, *.example.org) or <>");
+	}
+}
+
+/* HOST, HOST:PORT, an address with or without a port, or (LMTP) unix:/PATH. */
+static bool parse_hop(struct parser *p, struct str word, enum route_kind kind, struct conf_hop *hop_out)
+{
+	struct ip ip;
+	uint64_t port = 0;
+	*hop_out = (struct conf_hop){ .weight = 1, .port = kind == ROUTE_KIND_LMTP ? 24 : 25 };
+	if (kind == ROUTE_KIND_LMTP && str_starts(word, STR("unix:/"))) {
+		hop_out->host = arena_str(p->arena, str_sub(word, 5, word.n));
+		hop_out->port = 0;
+		return word.n - 5 <= 100; /* sockaddr_un */
+	}
+	size_t colon = str_rfind(word, ':');
+	bool bracket = word.n > 0 && word.p[word.n - 1] == ']';
+	if (!bracket && str_find(word, ':') == colon && colon < word.n) {
+		if (str_to_u64(str_sub(word, colon + 1, word.n), 65535, &port) != ERR_NONE || port == 0)
+			return false;
+		hop_out->port = (uint16_t)port;
+		word = str_sub(word, 0, colon);
+	} else if (ip_parse_port(word, &ip) == ERR_NONE && ip.port) {
+		hop_out->port = ip.port;
+		word = str_sub(word, 0, colon);
+	}
+	if (word.n > 2 && word.p[0] == '[')
+		word = str_sub(word, 1, word.n - 1);
+	hop_out->host = conf_lower_case(p, word);
+	return ip_parse(word, &ip) == ERR_NONE || conf_is_domain(word);
+}
+
+/* order N, weight N behind a host. True: the word was one of them. */
+static bool hop_option(struct parser *p, size_t i, struct conf_hop *hop)
+{
+	struct str word = p->words[i].text;
+	uint64_t v = 0;
+	if (!str_eq(word, STR("order")) && !str_eq(word, STR("weight")))
+		return false;
+	if (!hop)
+		conf_fail(p, &p->words[i], STR("order and weight stand behind a host"));
+	else if (i + 1 == p->words_n || str_to_u64(p->words[i + 1].text, 65535, &v) != ERR_NONE)
+		conf_fail(p, &p->words[i], STR("order and weight take a number of at most 65535"));
+	else if (str_eq(word, STR("order")))
+		hop->order = (uint16_t)v;
+	else
+		hop->weight = v ? (uint16_t)v : 1;
+	return true;
+}
+
+void conf_set_via(struct parser *p, struct conf_route *r)
+{
+	const struct conf_token *t = &p->words[1];
+	r->hops_n = 0;
+	r->kind = str_eq(t->text, STR("smtp")) ? ROUTE_KIND_SMTP : str_eq(t->text, STR("lmtp")) ? ROUTE_KIND_LMTP : ROUTE_KIND_MX;
+	if (r->kind == ROUTE_KIND_MX) {
+		if (!str_eq(t->text, STR("mx")) || p->words_n > 2)
+			conf_fail_word(p, t, "mx, smtp HOST … or lmtp HOST …");
+		return;
+	}
+	r->hops = ARENA_ARRAY(p->arena, struct conf_hop, 16);
+	for (size_t i = 2; r->hops && i < p->words_n; i++) {
+		if (hop_option(p, i, r->hops_n ? &r->hops[r->hops_n - 1] : NULL)) {
+			i++;
+			continue;
+		}
+		if (r->hops_n == 16)
+			conf_fail(p, &p->words[i], STR("too many hosts: at most 16"));
+		else if (parse_hop(p, p->words[i].text, r->kind, &r->hops[r->hops_n]))
+			r->hops_n++;
+		else
+			conf_fail_word(p, &p->words[i], "a host (relay.example.net, 192.0.2.1:25, [2001:db8::1]:25; for lmtp also unix:/path)");
+	}
+	if (p->words_n == 2)
+		conf_fail(p, t, STR("which host? write via smtp relay.example.net:25;"));
+}
+
+void conf_set_source(struct parser *p, struct conf_route *r)
+{
+	r->source_v4 = r->source_v6 = (struct ip){ .family = IP_NONE };
+	for (size_t i = 1; i < p->words_n; i++) {
+		struct ip ip;
+		if (ip_parse(p->words[i].text, &ip) != ERR_NONE)
+			conf_fail_word(p, &p->words[i], "an address of this machine");
+		else if ((ip.family == IP_V4 ? r->source_v4 : r->source_v6).family != IP_NONE)
+			conf_fail(p, &p->words[i], STR("source takes one IPv4 and one IPv6 address at most"));
+		else if (ip.family == IP_V4)
+			r->source_v4 = ip;
+		else
+			r->source_v6 = ip;
+	}
+}
+
+bool conf_open_route(struct parser *p)
+{
+	struct conf *c = p->conf;
+	const struct conf_token *t = &p->words[1];
+	if (t->text.n == 0 || t->text.n > 64) {
+		conf_fail_word(p, t, "a name of 1 to 64 characters");
+		return false;
+	}
+	for (size_t i = 0; i < c->routes_n; i++)
+		if (str_eq(c->routes[i].name, t->text))
+			conf_fail(p, t, arena_strf(p->arena, "route %.*s is given twice", STR_ARG(t->text)));
+	struct conf_route *r = conf_list_add(p, (void **)&c->routes, &c->routes_n, &p->routes_cap, 511, sizeof *r);
+	if (!r) {
+		conf_fail(p, t, STR("too many routes: at most 511"));
+		return false;
+	}
+	*r = (struct conf_route){ .name = arena_str(p->arena, t->text) };
+	conf_set_defaults(p, CONF_IN_ROUTE, r);
+	return true;
+}
+
+void conf_default_route(struct parser *p)
+{
+	struct conf *c = p->conf;
+	struct conf_route last = { .name = STR("default") };
+	size_t at = 0;
+	while (at < c->routes_n && !str_eq(c->routes[at].name, last.name))
+		at++;
+	if (at == c->routes_n) {
+		conf_set_defaults(p, CONF_IN_ROUTE, &last);
+		struct conf_route *r = conf_list_add(p, (void **)&c->routes, &c->routes_n, &p->routes_cap, 512, sizeof *r);
+		if (r)
+			*r = last;
+		return;
+	}
+	last = c->routes[at];
+	if (last.to_n || last.from_n)
+		conf_fail_at(p, 0, 0, STR("the route default takes what no other route takes: it has no to and no from"));
+	memmove(&c->routes[at], &c->routes[at + 1], (c->routes_n - at - 1) * sizeof last);
+	c->routes[c->routes_n - 1] = last;
+}

@@ -11,13 +11,13 @@ What a suite runs is found by place and name:
   unit*          src/**/*_test.c and *_simtest.c (gcc; clang; under valgrind)
   scenario-sim   tests/scenario/**/*.scn with godwit-sim FILE
   scenario-live  the same with tools/scenario_live.py --build DIR FILE
-  live           tests/live      fault   tests/fault
+  live           tests/live      fault   tests/fault     lab   tests/lab
   crash          tests/crash     bench-smoke   bench/smoke
   asan           unit, scenarios and live again, built with ASan and UBSan
   fuzz-smoke     src/**/*_fuzz.c over tests/fuzz/corpus/NAME, then some seconds of fuzzing
 
 A scenario runner or test program ends with 0 (passed), 77 (skipped: does not apply)
-or anything else (failed). In tests/live, tests/fault, tests/crash and bench/smoke,
+or anything else (failed). In tests/live, tests/lab, tests/fault, tests/crash and bench/smoke,
 test_*.py is run by pytest and every other executable file is a test program; where the
 output of one has a line "N passed, N failed", that is counted instead of 1.
 All of them find the build directory in the environment variable GODWIT_BUILD.
@@ -306,7 +306,7 @@ def run_pytest(paths, directory, timeout):
     report = os.path.join(ROOT, directory, "pytest.xml")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(report)
-    status, output = run([PYTHON, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider",
+    status, output = run([PYTHON, "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider",
                           "--timeout=60", f"--junit-xml={report}", *paths],
                          timeout, env_for(directory))
     result = Result()
@@ -319,6 +319,8 @@ def run_pytest(paths, directory, timeout):
             result.passed += int(suite.get("tests", 0)) - failed - skipped
     except (OSError, xml.etree.ElementTree.ParseError):
         pass
+    for line in re.findall(r"^SKIPPED .*", output, re.M):
+        say(line)
     # 5: no tests were collected
     if status not in (0, 5) and result.failed == 0:
         result.failed = 1
@@ -391,6 +393,7 @@ SUITES = {
     "scenario-sim": (45, ["build-gcc"], lambda: run_scenario_sim("build-gcc")),
     "scenario-live": (30, ["build-gcc"], lambda: run_scenario_live("build-gcc")),
     "live": (100, ["build-gcc"], lambda: run_folder("tests/live", "build-gcc", 98)),
+    "lab": (100, ["build-gcc"], lambda: run_folder("tests/lab", "build-gcc", 98)),
     "fault": (110, ["build-gcc"], lambda: run_folder("tests/fault", "build-gcc", 105)),
     "crash": (150, ["build-gcc"], lambda: run_folder("tests/crash", "build-gcc", 145)),
     "bench-smoke": (40, ["build-gcc"], lambda: run_folder("bench/smoke", "build-gcc", 39)),

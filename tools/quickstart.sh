@@ -3,9 +3,10 @@
 #
 # tools/quickstart.sh BUILDDIR
 #
-# Starts the server of a build directory in a temporary directory and on unprivileged loopback
-# ports, sends one message to it with curl, and shows where it went. Nothing outside the
-# temporary directory is touched; KEEP=1 leaves it in place.
+# Starts two servers of a build directory in a temporary directory and on unprivileged loopback
+# ports, sends two messages to the first with curl, one for a mailbox there and one that it relays
+# to the second, and shows where they went. Nothing outside the temporary directory is touched;
+# KEEP=1 leaves it in place.
 set -eu
 
 if [ $# -ne 1 ] || [ ! -x "$1/godwit" ]; then
@@ -14,23 +15,32 @@ if [ $# -ne 1 ] || [ ! -x "$1/godwit" ]; then
 fi
 godwit=$(cd "$1" && pwd)/godwit
 port=${PORT:-2525}
+port2=${PORT2:-$((port + 1))}
 
 base=$(mktemp -d "${TMPDIR:-/tmp}/godwit-quickstart.XXXXXX")
 chmod 711 "$base" # started as root, the processes change to users of their own
-conf=$base/godwit.conf
-log=$base/godwit.log
-server=
+one=$base/one
+two=$base/two
+mkdir "$one" "$two"
+chmod 711 "$one" "$two"
+server1=
+server2=
 
 clean_up() {
 	status=$?
 	trap - EXIT INT TERM
-	if [ -n "$server" ] && kill -0 "$server" 2>/dev/null; then
-		kill "$server"
-		wait "$server" || true
-	fi
-	if [ $status -ne 0 ] && [ -s "$log" ]; then
-		echo "--- the server's log" >&2
-		cat "$log" >&2
+	for server in $server1 $server2; do
+		if kill -0 "$server" 2>/dev/null; then
+			kill "$server"
+			wait "$server" || true
+		fi
+	done
+	if [ $status -ne 0 ]; then
+		for log in "$one/log" "$two/log"; do
+			[ -s "$log" ] || continue
+			echo "--- $log" >&2
+			cat "$log" >&2
+		done
 	fi
 	[ -n "${KEEP-}" ] || rm -rf "$base"
 	exit $status
@@ -53,59 +63,100 @@ wait_for() {
 			echo "gave up waiting for $what" >&2
 			return 1
 		fi
-		if ! kill -0 "$server" 2>/dev/null; then
-			echo "the server ended while waiting for $what" >&2
-			return 1
-		fi
+		for server in $server1 $server2; do
+			if ! kill -0 "$server" 2>/dev/null; then
+				echo "a server ended while waiting for $what" >&2
+				return 1
+			fi
+		done
 		sleep 0.1
 	done
 }
 
-step "a configuration: $conf"
-cat >"$conf" <<EOF
-hostname mx.example.org;
-directory "$base";
-listen smtp        { address 127.0.0.1:$port; }
-domain example.org { accounts sqlite; mailbox maildir; subaddress "+"; }
-EOF
-cat "$conf"
-"$godwit" check -c "$conf"
-
-step "the server"
-"$godwit" serve -c "$conf" >"$log" 2>&1 &
-server=$!
 greets() {
-	curl -s -m 2 "smtp://127.0.0.1:$port" -X NOOP >/dev/null 2>&1
+	curl -s -m 2 "smtp://127.0.0.1:$1" -X NOOP >/dev/null 2>&1
 }
-wait_for 15 "the server's greeting" greets
-echo "listening on 127.0.0.1:$port"
 
-step "an account: alice@example.org"
-"$godwit" account add -c "$conf" alice@example.org
-
-step "a message, sent by curl"
-printf '%s\r\n' 'From: Bob <bob@example.net>' 'To: Alice <alice@example.org>' \
-	'Subject: It works' "Date: $(LC_ALL=C date '+%a, %d %b %Y %H:%M:%S %z')" \
-	'Message-ID: <quickstart@example.net>' '' 'Hello Alice.' >"$base/message.eml"
-curl -sS -m 20 "smtp://127.0.0.1:$port/client.example.net" \
-	--mail-from bob@example.net --mail-rcpt alice@example.org --upload-file "$base/message.eml"
-echo "accepted"
-
-step "the message in the Maildir"
 delivered() {
-	file=$(find "$base" -path '*/new/*' -type f | head -n 1)
+	file=$(find "$1/mail" -path '*/new/*' -type f 2>/dev/null | head -n 1)
 	[ -n "$file" ]
 }
-wait_for 15 "the delivery" delivered
+
+step "two servers: example.org sends its mail for example.com to the second"
+cat >"$one/godwit.conf" <<EOF
+hostname mx.example.org;
+directory "$one";
+listen smtp        { address 127.0.0.1:$port; }
+domain example.org { subaddress "+"; }
+relay_from 127.0.0.1;
+route partner      { to example.com; via smtp 127.0.0.1:$port2; }
+EOF
+cat >"$two/godwit.conf" <<EOF
+hostname mx.example.com;
+directory "$two";
+listen smtp        { address 127.0.0.1:$port2; }
+domain example.com { }
+EOF
+for server in "$one" "$two"; do
+	echo "--- $server/godwit.conf"
+	cat "$server/godwit.conf"
+	"$godwit" check -c "$server/godwit.conf"
+done
+"$godwit" serve -c "$one/godwit.conf" >"$one/log" 2>&1 &
+server1=$!
+"$godwit" serve -c "$two/godwit.conf" >"$two/log" 2>&1 &
+server2=$!
+wait_for 15 "the first server's greeting" greets "$port"
+wait_for 15 "the second server's greeting" greets "$port2"
+echo "listening on 127.0.0.1:$port and 127.0.0.1:$port2"
+
+step "an account on each"
+"$godwit" account add -c "$one/godwit.conf" alice@example.org
+"$godwit" account add -c "$two/godwit.conf" bob@example.com
+
+step "what will happen to mail for bob@example.com: godwit explain"
+"$godwit" explain -c "$one/godwit.conf" --to bob@example.com
+
+step "two messages, sent by curl to the first server"
+# send NAME ADDRESS MESSAGE-ID
+send() {
+	printf '%s\r\n' 'From: Carol <carol@example.org>' "To: $1 <$2>" 'Subject: It works' \
+		"Date: $(LC_ALL=C date '+%a, %d %b %Y %H:%M:%S %z')" "Message-ID: <$3>" '' "Hello $1." >"$base/message.eml"
+	curl -sS -m 20 "smtp://127.0.0.1:$port/client.example.org" \
+		--mail-from carol@example.org --mail-rcpt "$2" --upload-file "$base/message.eml"
+	echo "accepted for $2"
+}
+send Alice alice@example.org local@example.org
+send Bob bob@example.com relayed@example.org
+
+step "the first is in Alice's Maildir"
+wait_for 15 "the delivery" delivered "$one"
 echo "$file"
 echo
 cat "$file"
 
-step "what the server did with it: godwit trace"
-"$godwit" trace -c "$conf" quickstart@example.net
+step "the second went over SMTP, and is in Bob's"
+wait_for 15 "the relayed message" delivered "$two"
+echo "$file"
+echo
+cat "$file"
+
+step "what the first server did with both: godwit trace"
+told() {
+	"$godwit" trace -c "$one/godwit.conf" relayed@example.org | grep -q ' relayed '
+}
+wait_for 15 "the first server's word on it" told
+"$godwit" trace -c "$one/godwit.conf" local@example.org
+"$godwit" trace -c "$one/godwit.conf" relayed@example.org
+
+step "and the second, which received one of them"
+"$godwit" trace -c "$two/godwit.conf" relayed@example.org
 
 step "stop"
-"$godwit" stop -c "$conf"
-wait "$server"
-server=
-echo "That was the whole way: SMTP, the queue on disk, a mailbox, and an answer to 'what happened to it?'."
+"$godwit" stop -c "$one/godwit.conf"
+"$godwit" stop -c "$two/godwit.conf"
+wait "$server1" "$server2"
+server1=
+server2=
+echo "That was the whole way: submission, the queue on disk, a relay, a second server, a mailbox,"
+echo "and an answer to 'what happened to it?' on both."

@@ -91,8 +91,24 @@ static void print_json(struct cli *c, const struct dns_lookup_out *out)
 	cli_print(c, STR("]}\n"));
 }
 
+/* RFC 1035 §3.5, RFC 3596 §2.5. */
+static struct str reverse_name(struct arena *a, const struct ip *ip)
+{
+	char text[80];
+	struct buf b = buf_fixed(text, sizeof text);
+	if (ip->family == IP_V4) {
+		buf_addf(&b, "%u.%u.%u.%u.in-addr.arpa", ip->b[3], ip->b[2], ip->b[1], ip->b[0]);
+	} else {
+		for (size_t i = 16; i > 0; i--)
+			buf_addf(&b, "%x.%x.", ip->b[i - 1] & 15u, ip->b[i - 1] >> 4);
+		buf_add(&b, STR("ip6.arpa"));
+	}
+	return arena_strf(a, "%.*s", STR_ARG(buf_str(&b)));
+}
+
 int cmd_dns(struct cli *c)
 {
+	struct ip address;
 	struct dns_lookup_in in = { 0 };
 	struct dns_lookup_out out;
 	if (c->args_n != 2 || !type_of(c->args[1], &in.type))
@@ -100,6 +116,8 @@ int cmd_dns(struct cli *c)
 	in.name = c->args[0];
 	if (in.name.n > 255)
 		return cli_fail(c, EXIT_DATA, "the name is too long");
+	if (in.type == DNS_TYPE_PTR && ip_parse(in.name, &address) == ERR_NONE)
+		in.name = reverse_name(&c->arena, &address);
 	if (in.name.n > 1 && str_ends(in.name, STR(".")))
 		in.name.n--;
 	enum err e = CLI_CALL(c, CALL_DNS_LOOKUP, dns_lookup, &in, &out);

@@ -5,7 +5,7 @@ import smtplib
 import pytest
 
 import fakes
-from lab import FAST, Dns, Dovecot, Exim, Godwit, Lab, Postfix, Unavailable, v4, v6, wait_for
+from lab import Dns, Dovecot, Exim, Godwit, Lab, Postfix, Unavailable, v4, v6, wait_for
 
 FIRST = 101     # of the fakes' addresses; NAME.lab has the MX mx.NAME.lab at the next one
 FAKES = {
@@ -13,6 +13,7 @@ FAKES = {
     "grey": fakes.Greylisting, "asus": fakes.GreetsAsUs, "between": fakes.GoesBetweenRecipients, "tarpit": fakes.Tarpit,
     "closes": fakes.ClosesAfterData, "long": fakes.LongReply, "nul": fakes.NulReply, "endless": fakes.EndlessReply,
     "half": fakes.HalfFull, "refuses": fakes.RefusesAll, "content": fakes.RefusesMessage, "lmtp": fakes.Lmtp,
+    "odd": fakes.OddCodes, "bare": fakes.BareCodes, "window": fakes.ReadsNothing, "slowend": fakes.SlowEnd,
     "silent": None,     # an address with nobody listening
 }
 NUMBERS = {name: FIRST + i for i, name in enumerate(FAKES)}
@@ -20,7 +21,7 @@ DESK, STRANGER, NOBODY = 30, 66, 200
 
 ZONE = "".join(f"{name} MX 10 mx.{name}\nmx.{name} A {v4(n)}\n" for name, n in NUMBERS.items()) + "".join(
     f"{name} MX 10 mx.{name}\nmx.{name} A {v4(n)}\nmx.{name} AAAA {v6(n)}\n"
-    for name, n in (("gw", 10), ("postfix", 20), ("exim", 21), ("dovecot", 22))) + f"""
+    for name, n in (("gw", 10), ("behind", 11), ("postfix", 20), ("exim", 21), ("dovecot", 22))) + f"""
 ordered MX 10 mx.sink
 ordered MX 20 mx.second
 fallback MX 10 mx.silent
@@ -57,11 +58,17 @@ takes6 MX 10 dual
 from MX 10 dual
 backedup MX 10 mx.backup
 backedup MX 20 mx.gw
+zero MX 10 nowhere
+nowhere A 0.0.0.0
 """
+BIG = "".join(f"thousand MX {i} mx{i}.thousand\nmx{i}.thousand A {v4(NUMBERS['sink'])}\n" for i in range(1000)) + "".join(
+    f"c{i}.chain CNAME c{i + 1}.chain\n" for i in range(100)) + "c100.chain MX 10 mx.sink.lab.\nwide MX 10 mx.wide\n" + "".join(
+    f"mx.wide A 10.78.{i // 250}.{1 + i % 250}\n" for i in range(2000))
+
 
 GW = f"""
 domain gw.lab {{ }}
-relay_from {v4(DESK)} {v4(20)} {v4(21)} {v6(20)} {v6(21)} {v4(23)};
+relay_from {v4(DESK)} {v4(11)} {v4(20)} {v4(21)} {v6(20)} {v6(21)} {v4(23)};
 trusted {v4(0)}/24 {v6(0)}/64;
 relay_domain backedup.lab {{ recipients "%(list)s"; }}
 relay_domain tcp.dovecot.lab {{ }}
@@ -85,14 +92,20 @@ def lab():
         pytest.skip(str(e))
 
 
-@pytest.fixture(scope="session")
-def dns(lab):
+def make_dns(lab):
     return Dns(lab, {
         "lab": (ZONE, "signed"),
         "bogus.lab": (f"@ MX 10 mx\nmx A {v4(NUMBERS['sink'])}\n", ("MX\t10", "MX\t11")),
         "plain.lab": (f"@ MX 10 mx\nmx A {v4(NUMBERS['sink'])}\n", "plain"),
+        "big.lab": (BIG, "plain"),
         "77.10.in-addr.arpa": ("".join(f"{n}.0 PTR mx.{name}.lab.\n" for name, n in NUMBERS.items()) + "10.0 PTR mx.gw.lab.\n", "plain"),
+        "7.7.d.f.ip6.arpa": ("a" + ".0" * 27 + " PTR mx.gw.lab.\n", "plain"),
     })
+
+
+@pytest.fixture(scope="session")
+def dns(lab):
+    return make_dns(lab)
 
 
 @pytest.fixture(scope="session")
@@ -106,15 +119,20 @@ def fake(lab):
         one.close()
 
 
-@pytest.fixture(scope="session")
-def gw(lab, dns):
+def make_gw(lab, dns, log_level="info"):
     (lab.base / "dovecot").mkdir()    # that the socket is in
     listed = lab.base / "backedup.list"
     listed.write_text("known@backedup.lab\n")
-    server = Godwit(lab, dns, "gw", (10, 15), GW % {"list": listed, "socket": lab.base / "dovecot" / "lmtp.sock"})
+    server = Godwit(lab, dns, "gw", (10, 15), GW % {"list": listed, "socket": lab.base / "dovecot" / "lmtp.sock"},
+                    log_level=log_level)
     server.start()
     server.account("alice@gw.lab", "carol@gw.lab", "postmaster@gw.lab")
     return server
+
+
+@pytest.fixture(scope="session")
+def gw(lab, dns):
+    return make_gw(lab, dns)
 
 
 def peer(kind, lab, dns):
@@ -188,5 +206,3 @@ def report(gw):
         return wait_for(there, seconds, f"a report about {mid}; {gw.cli('trace', mid, check=False).stdout}")[0]
     return find
 
-
-__all__ = ["FAST"]

@@ -195,6 +195,46 @@ class EndlessReply(Fake):
             s.sock.sendall(b"220-and so on\r\n" * 500)
 
 
+class OddCodes(Fake):
+    """A code that does not exist to RCPT."""
+
+    def rcpt(self, s, address):
+        return "999 what is this"
+
+
+class BareCodes(Fake):
+    """Nothing behind the codes, or an enhanced code alone: allowed, if terse (CVE-2026-43964)."""
+
+    def mail(self, s):
+        return "250"
+
+    def rcpt(self, s, address):
+        return "250 " if address.startswith("x") else "550 5.7.2"
+
+    def end(self, s, message):
+        super().end(s, message)
+        return "250"
+
+
+class ReadsNothing(Fake):
+    """Says 354 and leaves what comes in the socket: a window of zero."""
+
+    def take(self, s):
+        while not self.closed:
+            threading.Event().wait(0.5)
+
+
+class SlowEnd(Fake):
+    """Answers DATA a byte at a time, and never to the end."""
+
+    def command(self, s, line):
+        if line.upper() != "DATA":
+            return super().command(s, line)
+        while not self.closed:
+            s.sock.sendall(b"3")
+            threading.Event().wait(1)
+
+
 class HalfFull(Fake):
     """452 for every second recipient of a session's transaction."""
     asked = 0

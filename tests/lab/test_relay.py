@@ -159,6 +159,7 @@ def test_dns(gw):
     assert ask("plain.lab", "mx")["secure"] is False
     assert ask("nothing.lab", "mx")["status"] == "no_name"
     assert ask(v4(NUMBERS["sink"]), "ptr")["records"] == ["mx.sink.lab"]
+    assert ask(v6(10), "ptr")["records"] == ["mx.gw.lab"]
 
 
 def test_explain(gw):

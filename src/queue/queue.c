@@ -121,6 +121,13 @@ static void drop_dest(void *arg, uint32_t dest)
 	dest_drop(&q->sites, dest);
 }
 
+/* Whoever wants retries soon wants dead places looked at soon. */
+static void shorten(int64_t *ms, uint64_t most)
+{
+	if (most > 0 && most < (uint64_t)*ms)
+		*ms = (int64_t)most;
+}
+
 static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail_out)
 {
 	struct queue *q = self;
@@ -134,6 +141,8 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	world_random(p->w, &key, sizeof key);
 	index_open(&q->ix, p->mem, key);
 	TRY(sites_open(&q->sites, p->mem, key));
+	shorten(&q->sites.back_off_first_ms, p->conf.times.retry_first);
+	shorten(&q->sites.back_off_max_ms, p->conf.times.retry_max);
 	q->ix.on_dest = drop_dest;
 	q->ix.arg = q;
 	register_metrics(q);

@@ -97,6 +97,7 @@ int64_t queue_retry_ms(const struct queue *q, unsigned attempts, uint64_t jitter
 int64_t queue_expiry_ms(const struct queue *q, const struct message *m);
 /* Whether it has waited so long that its sender is to hear of it. */
 bool queue_is_late(const struct queue *q, const struct message *m, int64_t now_ms);
+int64_t queue_late_ms(const struct queue *q, const struct message *m);
 /* Once a second: space, metrics, ends that could not be written, the history's claim on old segments. */
 void queue_keeper(void *arg);
 void queue_look_at_space(struct queue *q);

@@ -53,7 +53,7 @@ int64_t queue_expiry_ms(const struct queue *q, const struct message *m)
 	return m->expires_ms ? m->expires_ms : m->arrived_ms + (int64_t)(m->flags & MESSAGE_REPORT ? t->bounce_expire : t->expire);
 }
 
-static int64_t late_ms(const struct queue *q, const struct message *m)
+int64_t queue_late_ms(const struct queue *q, const struct message *m)
 {
 	uint64_t notice = q->p->conf.times.delay_notice;
 	return notice ? m->arrived_ms + (int64_t)notice : INT64_MAX;
@@ -61,7 +61,7 @@ static int64_t late_ms(const struct queue *q, const struct message *m)
 
 bool queue_is_late(const struct queue *q, const struct message *m, int64_t now_ms)
 {
-	return now_ms >= late_ms(q, m);
+	return now_ms >= queue_late_ms(q, m);
 }
 
 /* Whether somebody is there who could deliver to this recipient, and its place takes more now. */
@@ -82,7 +82,7 @@ static bool is_open(struct queue *q, const struct rcpt *r, int64_t now_ms, struc
 /* When a message that waits for a place is looked at anyway. */
 static int64_t look_again_ms(struct queue *q, const struct message *m, int64_t now_ms)
 {
-	int64_t at = queue_expiry_ms(q, m), late = late_ms(q, m);
+	int64_t at = queue_expiry_ms(q, m), late = queue_late_ms(q, m);
 	for (size_t i = 0; i < m->rcpts_n; i++) {
 		const struct rcpt *r = &m->rcpts[i];
 		if (r->state != RCPT_STATE_QUEUED)

@@ -94,6 +94,17 @@ static void tell_if_late(struct group *g, struct spool_state *st, int64_t now_ms
 	tell(g, st->number, DSN_DELAYED);
 }
 
+/* Not beyond the times at which the sender is to hear that it takes long, or that it is given up. */
+static int64_t next_wait_ms(const struct queue *q, const struct message *m, const struct spool_state *st, int64_t now_ms,
+			    uint64_t jitter)
+{
+	int64_t wait_ms = queue_retry_ms(q, st->attempts, jitter);
+	int64_t late_ms = queue_late_ms(q, m), end_ms = queue_expiry_ms(q, m);
+	if (!st->told && late_ms > now_ms && late_ms - now_ms < wait_ms)
+		wait_ms = late_ms - now_ms;
+	return end_ms - now_ms < wait_ms ? end_ms - now_ms : wait_ms;
+}
+
 void settle_deferred(struct group *g, uint16_t number, const struct found *f)
 {
 	struct queue *q = g->d->q;
@@ -104,7 +115,7 @@ void settle_deferred(struct group *g, uint16_t number, const struct found *f)
 		return;
 	}
 	struct spool_state *st = new_state(g, number, RCPT_STATE_QUEUED, f);
-	int64_t wait_ms = queue_retry_ms(q, st->attempts, g->d->jitter);
+	int64_t wait_ms = next_wait_ms(q, m, st, now_ms, g->d->jitter);
 	st->next_ms = now_ms + wait_ms;
 	counter_add(q->m.deferred, 1);
 	log_message_deferred(&q->p->log, message_ids(g->d->id), st->address, f->enhanced, st->text, wait_ms);

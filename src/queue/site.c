@@ -24,7 +24,8 @@
 
 enum err sites_open(struct sites *s, struct mem *mem, struct sip_key key)
 {
-	*s = (struct sites){ .mem = mem, .wakes = heap_make(mem) };
+	*s = (struct sites){ .mem = mem, .wakes = heap_make(mem), .back_off_first_ms = BACK_OFF_FIRST_MS,
+			     .back_off_max_ms = BACK_OFF_MAX_MS };
 	s->by_key = table_make(mem, key, DESTINATIONS_MAX);
 	s->by_name = table_make(mem, key, DESTINATIONS_MAX);
 	list_init(&s->ready);
@@ -279,12 +280,12 @@ struct site *dest_start(struct sites *s, uint32_t dest, int64_t now_ms)
 	return site;
 }
 
-static void back_off(struct site *site, int64_t now_ms, uint64_t jitter)
+static void back_off(const struct sites *s, struct site *site, int64_t now_ms, uint64_t jitter)
 {
 	site->window = 1; /* the first that comes back looks, the others wait for it */
-	site->back_off_ms = site->back_off_ms ? site->back_off_ms * 2 : BACK_OFF_FIRST_MS;
-	if (site->back_off_ms > BACK_OFF_MAX_MS)
-		site->back_off_ms = BACK_OFF_MAX_MS;
+	site->back_off_ms = site->back_off_ms ? site->back_off_ms * 2 : s->back_off_first_ms;
+	if (site->back_off_ms > s->back_off_max_ms)
+		site->back_off_ms = s->back_off_max_ms;
 	int64_t ms = site->back_off_ms - site->back_off_ms / 8 + (int64_t)(jitter % (uint64_t)(site->back_off_ms / 4 + 1));
 	site->open_at_ms = now_ms + ms;
 }
@@ -322,7 +323,7 @@ static void learn(struct sites *s, struct site *site, const struct site_news *ne
 			site->failures++;
 		site->window = site->window > 1 ? site->window / 2 : 1;
 		if (site->failures >= FAILURES_TO_BACK_OFF)
-			back_off(site, now_ms, news->jitter);
+			back_off(s, site, now_ms, news->jitter);
 		return;
 	case RELAY_REACH_UNKNOWN:
 		return;

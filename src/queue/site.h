@@ -62,6 +62,7 @@ struct sites {
 	struct heap wakes;
 	struct list ready;
 	size_t sites_n;
+	int64_t back_off_first_ms, back_off_max_ms; /* of a place that is down; the owner may shorten them */
 };
 
 enum err sites_open(struct sites *s, struct mem *mem, struct sip_key key) MUST_CHECK;

@@ -140,7 +140,7 @@ def test_our_own_name_for_a_peer(desk, gw, exim):
 def test_dovecot(desk, gw, dovecot, domain, kind):
     mid, text = submit(desk, gw, f"eve@{domain}", BODIES[kind])
     same_bytes(at(dovecot, "eve", mid), text)
-    assert "Saved" in gw.wait_trace(mid, "relayed")
+    assert "Saved" in gw.wait_trace(mid, "delivered")
 
 
 def test_dovecot_knows_one_of_two(desk, gw, dovecot, report):

@@ -166,9 +166,10 @@ def test_explain(gw):
     def tell(to, ip=v4(30)):
         return gw.cli("explain", "--to", to, "--ip", ip).stdout
     assert "refused: 550 5.7.1" in tell("x@sink.lab", "192.0.2.1")
-    assert "to remote x@sink.lab by route default (mx)" in tell("x@sink.lab")
-    assert f"by route smart (smtp {v4(NUMBERS['smart'])}:25)" in tell("x@smart.lab")
-    assert f"by route fake_lmtp (lmtp {v4(NUMBERS['lmtp'])}:24)" in tell("x@lmtp.lab")
+    story = tell("x@sink.lab")
+    assert "to remote x@sink.lab" in story and "route default: mx" in story and "mx.sink.lab" in story
+    assert f"route smart: smtp {v4(NUMBERS['smart'])}:25" in tell("x@smart.lab")
+    assert f"route fake_lmtp: lmtp {v4(NUMBERS['lmtp'])}:24" in tell("x@lmtp.lab")
     assert "550" in tell("unknown@backedup.lab", "192.0.2.1")
 
 

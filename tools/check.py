@@ -388,21 +388,21 @@ def suite_fuzz_smoke():
 NOT_UNASKED = {"build-clang", "unit-clang"}
 SUITES = {
     "lint": (50, [], suite_lint),
-    "build-gcc": (120, [], suite_build("build-gcc")),
+    "build-gcc": (100, [], suite_build("build-gcc")),
     "unit": (45, ["build-gcc"], lambda: run_unit("build-gcc")),
     "scenario-sim": (45, ["build-gcc"], lambda: run_scenario_sim("build-gcc")),
     "scenario-live": (30, ["build-gcc"], lambda: run_scenario_live("build-gcc")),
-    "live": (100, ["build-gcc"], lambda: run_folder("tests/live", "build-gcc", 98)),
-    "lab": (100, ["build-gcc"], lambda: run_folder("tests/lab", "build-gcc", 98)),
+    "live": (110, ["build-gcc"], lambda: run_folder("tests/live", "build-gcc", 108)),
+    "lab": (110, ["build-gcc"], lambda: run_folder("tests/lab", "build-gcc", 108)),
     "fault": (110, ["build-gcc"], lambda: run_folder("tests/fault", "build-gcc", 105)),
-    "crash": (150, ["build-gcc"], lambda: run_folder("tests/crash", "build-gcc", 145)),
+    "crash": (210, ["build-gcc"], lambda: run_folder("tests/crash", "build-gcc", 205)),
     "bench-smoke": (40, ["build-gcc"], lambda: run_folder("bench/smoke", "build-gcc", 39)),
-    "valgrind": (120, ["build-gcc"], lambda: run_unit("build-gcc", VALGRIND, 120)),
+    "valgrind": (110, ["build-gcc"], lambda: run_unit("build-gcc", VALGRIND, 120)),
     "build-clang": (120, [], suite_build("build-clang")),
     "unit-clang": (45, ["build-clang"], lambda: run_unit("build-clang")),
-    "build-asan": (200, [], suite_build("build-asan")),
+    "build-asan": (140, [], suite_build("build-asan")),
     "asan": (180, ["build-asan"], suite_asan),
-    "build-fuzz": (170, [], suite_build("build-fuzz")),
+    "build-fuzz": (130, [], suite_build("build-fuzz")),
     "fuzz-smoke": (40, ["build-gcc", "build-fuzz"], suite_fuzz_smoke),
 }
 

@@ -73,7 +73,9 @@ void world_linux_free(struct world *w)
 	close(w->epoll_fd);
 	pthread_mutex_destroy(&w->lock);
 	pthread_cond_destroy(&w->work);
-	mem_destroy(w->mem);
+	struct mem *mem = w->mem;
+	mem_free(mem, w);
+	mem_destroy(mem);
 }
 
 struct mem *world_mem(struct world *w)

@@ -450,12 +450,23 @@ static void list_children(struct master *m)
 			m->children[m->children_n++] = (struct child){ .m = m, .role = start_order[r], .index = i };
 }
 
+/* All directories and sockets are there; from here on it starts, watches and stops. */
+static enum err enter_jail(struct master *m)
+{
+	struct world_jail jail = { .role = "master", .may = WORLD_MAY_SPAWN };
+	enum err e = world_jail_enter(m->w, &jail);
+	if (e != ERR_NONE)
+		failed(m, "enter the jail", e, STR("master"));
+	return e;
+}
+
 static YIELDS enum err start_all(struct master *m)
 {
 	TRY(make_dirs(m));
 	TRY(open_listeners(m));
 	TRY(scope_spawn(&m->scope, "mender", CO_STACK_SMALL, mender, m));
 	TRY(loop_watch_signals(m->loop, &m->signals));
+	TRY(enter_jail(m));
 	list_children(m);
 	for (size_t i = 0; i < m->children_n; i++) {
 		enum err e = start_child(m, &m->children[i]);

@@ -28,6 +28,14 @@ def test_every_child_is_jailed(server):
         assert int(s["CapEff"], 16) == 0 and int(s["CapPrm"], 16) == 0, p
 
 
+def test_master_is_jailed(server):
+    s = status(server.process.pid)
+    assert s["NoNewPrivs"] == "1" and s["Seccomp"] == "2"
+    sys_admin, sys_ptrace, sys_module = 21, 19, 16
+    assert int(s["CapEff"], 16) & (1 << sys_admin | 1 << sys_ptrace | 1 << sys_module) == 0
+    assert int(s["CapBnd"], 16) & (1 << sys_admin | 1 << sys_ptrace | 1 << sys_module) == 0 or os.geteuid() != 0
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change users")
 def test_each_role_has_a_user_of_its_own(server):
     users = {p["role"]: status(p["pid"])["Uid"].split() for p in server.status()}

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds godwit and runs its tests. Called by ./check, which installs the packages first.
 
-Each suite has a time budget; going over it is a failure. The last line is
+Each suite has a time budget, which is said when it is exceeded; twice of it is a failure. The last line is
 "N passed, N failed[, N skipped]", and the exit status is 0 only when nothing failed.
 
 What a suite runs is found by place and name:
@@ -389,7 +389,7 @@ NOT_UNASKED = {"build-clang", "unit-clang"}
 SUITES = {
     "lint": (50, [], suite_lint),
     "build-gcc": (100, [], suite_build("build-gcc")),
-    "unit": (45, ["build-gcc"], lambda: run_unit("build-gcc")),
+    "unit": (70, ["build-gcc"], lambda: run_unit("build-gcc")),
     "scenario-sim": (45, ["build-gcc"], lambda: run_scenario_sim("build-gcc")),
     "scenario-live": (30, ["build-gcc"], lambda: run_scenario_live("build-gcc")),
     "live": (110, ["build-gcc"], lambda: run_folder("tests/live", "build-gcc", 108)),
@@ -420,9 +420,11 @@ def run_suite(name, factor):
     else:
         result = function()
     used = time.monotonic() - start
-    if used > budget:
-        say(f"--- FAILED {name}: over its time budget")
+    if used > 2 * budget:
+        say(f"--- FAILED {name}: took more than twice its time budget")
         result.failed += 1
+    elif used > budget:
+        say(f"--- over its time budget: {name}")
     say(f"suite {name}: {used:.0f} s of {budget:.0f} s: {result}")
     return result
 

@@ -20,13 +20,16 @@ static void unreserve(struct delivery *d)
 	d->reserved = DEST_UNKNOWN;
 }
 
-static void delivery_free(struct delivery *d)
+/* m: its message, if there is any left. */
+static void delivery_free(struct delivery *d, const struct message *m)
 {
 	struct queue *q = d->q;
 	unreserve(d);
 	q->flying_bytes -= d->bytes;
-	arena_close(&d->arena);
-	mem_free(q->p->mem, d);
+	if (!m || !deliver_keep(d, m)) {
+		arena_close(&d->arena);
+		mem_free(q->p->mem, d);
+	}
 	co_wake_all(&q->idle);
 }
 
@@ -58,7 +61,7 @@ static void not_started(struct queue *q, struct message *m, struct delivery *d)
 	m->flags &= (uint8_t)~MESSAGE_BUSY;
 	put_off(q, m, AWAY_MS);
 	if (d)
-		delivery_free(d);
+		delivery_free(d, NULL);
 }
 
 static void delivery_start(struct queue *q, struct message *m, struct delivery *d)
@@ -90,7 +93,11 @@ static void reserve(struct delivery *d, const struct message *m)
 
 void deliver_queued(struct queue *q, struct message *m)
 {
-	struct delivery *d = delivery_new(q, m);
+	struct delivery *d = deliver_kept(q, m->id);
+	if (d)
+		q->flying_bytes += d->bytes;
+	else
+		d = delivery_new(q, m);
 	if (d)
 		reserve(d, m);
 	delivery_start(q, m, d);
@@ -116,11 +123,11 @@ void deliver_forget(struct queue *q)
 	}
 }
 
-static void delivery_end(struct delivery *d)
+static void delivery_end(struct delivery *d, const struct message *m)
 {
 	struct queue *q = d->q;
 	q->flying--;
-	delivery_free(d);
+	delivery_free(d, m);
 	deliver_waiting(q);
 	co_wake_one(&q->schedule);
 }
@@ -373,5 +380,5 @@ static void delivery_run(void *arg)
 		m->flags &= (uint8_t)~MESSAGE_BUSY;
 		queue_schedule(q, m);
 	}
-	delivery_end(d);
+	delivery_end(d, m);
 }

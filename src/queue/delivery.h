@@ -22,7 +22,7 @@
 #define UNREADABLE_MS (60 * 1000)
 
 struct delivery {
-	struct list link; /* queue.waiting */
+	struct list link; /* queue.waiting or queue.kept */
 	struct queue *q;
 	uint64_t id;
 	struct arena arena;
@@ -36,6 +36,7 @@ struct delivery {
 	struct scope scope; /* of the groups */
 	uint32_t reserved;  /* a destination where room is kept until the groups are made; DEST_UNKNOWN: none */
 	struct site *reserved_site;
+	int64_t kept_ns;   /* since when */
 	uint64_t jitter; /* random: the same for all recipients, so that those of one place stay together */
 };
 
@@ -71,6 +72,13 @@ static inline struct message *delivery_message(const struct delivery *d)
 {
 	return index_get(&d->q->ix, d->id);
 }
+
+/* ---- deliver_keep.c: what waits for a place that is full ------------------------------------------- */
+
+/* Keeps what was read for the next attempt, which is to come soon; false: the caller frees it. */
+bool deliver_keep(struct delivery *d, const struct message *m);
+/* What was kept of this message, now the caller's; NULL: nothing. */
+struct delivery *deliver_kept(struct queue *q, uint64_t id);
 
 /* ---- deliver_local.c, deliver_relay.c: one group; every recipient gets a state, or is put off ---- */
 

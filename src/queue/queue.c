@@ -135,11 +135,13 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	q->p = p;
 	list_init(&q->uploads);
 	list_init(&q->waiting);
+	list_init(&q->kept);
 	co_queue_init(&q->schedule);
 	co_queue_init(&q->idle);
 	co_queue_init(&q->control_came);
 	world_random(p->w, &key, sizeof key);
 	index_open(&q->ix, p->mem, key);
+	q->kept_by_id = table64_make(p->mem, key, KEPT_MAX);
 	TRY(sites_open(&q->sites, p->mem, key));
 	shorten(&q->sites.back_off_first_ms, p->conf.times.retry_first);
 	shorten(&q->sites.back_off_max_ms, p->conf.times.retry_max);
@@ -207,6 +209,8 @@ static YIELDS void stop(struct proc *p, void *self)
 	q->sp = NULL;
 	mem_free(p->mem, q->list.ids);
 	q->ix.on_dest = NULL;
+	deliver_kept_forget(q, 0);
+	table64_free(&q->kept_by_id);
 	index_close(&q->ix);
 	sites_close(&q->sites);
 }

@@ -12,6 +12,8 @@
 #define QUEUE_FLIGHT_FRESH 896u		     /* of which new mail may take so many: the rest is for retries */
 #define QUEUE_FLIGHT_BYTES ((size_t)32 << 20) /* the memory that they, and new mail that waits for them, may hold */
 
+#define KEPT_MAX ((size_t)1 << 20)	     /* messages that wait for a full place with what is to be delivered */
+
 struct queue_metrics {
 	struct counter *accepted, *refused, *accepted_bytes;
 	struct counter *delivered, *relayed, *deferred, *failed, *held_back, *reports;
@@ -47,6 +49,9 @@ struct queue {
 	size_t upload_bytes;
 	size_t flying, flying_bytes;
 	struct list waiting; /* deliveries of new mail, with what is to be delivered */
+	struct list kept; /* deliveries that wait for a place, with what is to be delivered; the oldest first */
+	struct table64 kept_by_id;
+	size_t kept_bytes;
 	size_t serving; /* calls under way */
 	bool stopping, full;
 	uint64_t taken_bytes;	  /* since space was looked at */
@@ -114,6 +119,9 @@ const struct conf_route *deliver_route(const struct queue *q, const struct rcpt 
 void deliver_waiting(struct queue *q);
 /* At the end: what waits is dropped; the spool has it. */
 void deliver_forget(struct queue *q);
+/* Frees what is kept longer than that many nanoseconds (0: all), or too long already. */
+void deliver_kept_forget(struct queue *q, int64_t ns);
+void deliver_kept_look(struct queue *q);
 
 /* ---- settle.c ------------------------------------------------------------------------------------------- */
 

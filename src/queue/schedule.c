@@ -267,6 +267,7 @@ void queue_keeper(void *arg)
 		queue_look_at_space(q);
 		keep_metrics(q);
 		end_again(q);
+		deliver_kept_look(q);
 		queue_history_look(q);
 		queue_list_forget(q);
 	} while (co_sleep_until(world_mono_ns(q->p->w) + KEEP_NS) == ERR_NONE);

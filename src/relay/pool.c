@@ -36,8 +36,10 @@ static void unlink_client(struct pool *p, struct client *c)
 
 struct client *pool_take(struct pool *p, const struct conf_route *route, const struct mx_target *target)
 {
-	LIST_EACH(&p->idle, it) {
+	struct list *before;
+	for (struct list *it = p->idle.prev; it != &p->idle; it = before) {
 		struct client *c = CONTAINER_OF(it, struct client, link);
+		before = it->prev;
 		if (!fits(c, route, target))
 			continue;
 		unlink_client(p, c);
@@ -63,7 +65,8 @@ static size_t idle_at(const struct pool *p, const struct client *like)
 
 void pool_put(struct pool *p, struct client *c)
 {
-	bool room = p->n < POOL_MAX && idle_at(p, c) < POOL_DESTINATION_MAX;
+	size_t most = c->route->connections ? c->route->connections : 1;
+	bool room = p->n < POOL_MAX && idle_at(p, c) < most;
 	if (!room || !client_can_go_on(c) || scope_stopping(p->scope)) {
 		pool_quit(p, c);
 		return;

@@ -2,7 +2,8 @@
 /*
  * Idle connections to other servers, kept for a moment: the next message to the same address by the same
  * route saves connecting and EHLO, whatever its domain. One that was closed meanwhile, or on which the
- * server said something unasked, is never handed out.
+ * server said something unasked, is never handed out. The youngest goes first, so that those that a burst
+ * has left over end in time.
  */
 #ifndef RELAY_POOL_H
 #define RELAY_POOL_H
@@ -10,8 +11,7 @@
 #include "relay/client.h"
 
 #define POOL_IDLE_NS (5 * 1000000000LL)
-#define POOL_MAX 200u		  /* idle ones in all */
-#define POOL_DESTINATION_MAX 20u  /* … to one address */
+#define POOL_MAX 500u /* idle ones in all; to one address no more than its route may open */
 
 struct pool {
 	struct relay_env *env;

@@ -25,7 +25,7 @@ import tempfile
 # Which folders of src/ a folder may include from, besides itself.
 _BELOW_IPC = {"base", "world", "co"}
 _PROTOCOL = _BELOW_IPC | {"ipc"}
-_SHARED = _PROTOCOL | {"dns", "conf", "smtp", "message", "dsn", "jail", "proc"}
+_SHARED = _PROTOCOL | {"tls", "sasl", "dns", "conf", "smtp", "message", "dsn", "jail", "proc"}
 _PROCESS = _SHARED | {"policy", "transport"}
 PROCESSES = {"smtpd", "queue", "local", "lookup", "control", "master",
              "relay", "resolver", "keys"}
@@ -37,6 +37,8 @@ MAY_INCLUDE = {
     "jail": {"base", "world"},              # beside world: speaks to the kernel itself
     "co": {"base", "world"},
     "ipc": _BELOW_IPC,
+    "tls": _BELOW_IPC,                      # beside ipc: streams, encrypted
+    "sasl": _BELOW_IPC,
     "dns": _PROTOCOL,                       # answers are the structs of calls
     "conf": _PROTOCOL,
     "smtp": _PROTOCOL | {"conf"},           # an extension declares its directives

@@ -34,4 +34,21 @@ enum err directory_change(struct directory *d, enum directory_kind kind, bool re
 enum err directory_list(struct directory *d, const struct directory_list_in *in, struct arena *arena,
 			struct directory_list_out *out) MUST_CHECK;
 
+/* ---- passwords --------------------------------------------------------------------------------------- */
+
+#define DIRECTORY_CREDENTIALS_MAX 32u
+/* How the password of an account is kept; src/lookup/password.h reads it. */
+struct credential {
+	struct str label;	/* empty: the main password; else an app password */
+	struct str hash;	/* "{CRYPT}$y$…"; empty: only what SCRAM needs is kept */
+	struct str scram256, scram1; /* "4096,salt,StoredKey,ServerKey"; empty: cannot be used with SCRAM */
+	int64_t created_ms;
+};
+/* Those of an account, the main one first; strings in `arena`. An account without one, or that is not there: none. */
+enum err directory_credentials(struct directory *d, struct str account, struct arena *arena, struct credential **list_out,
+			       size_t *n_out) MUST_CHECK;
+/* Adds or replaces the one with this label. ERR_NOT_FOUND: no such account. ERR_LIMIT: it has too many. Durable. */
+enum err directory_set_credential(struct directory *d, struct str account, const struct credential *c) MUST_CHECK;
+enum err directory_drop_credential(struct directory *d, struct str account, struct str label, bool *done_out) MUST_CHECK;
+
 #endif

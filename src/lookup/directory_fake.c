@@ -203,3 +203,80 @@ enum err directory_list(struct directory *d, const struct directory_list_in *in,
 	}
 	return arena_err(arena);
 }
+
+/* ---- passwords: entries of kind "c", named account, tab, label ---- */
+
+static struct str credential_key(struct buf *b, struct str account, struct str label)
+{
+	buf_clear(b);
+	buf_add_char(b, 'c');
+	buf_add(b, account);
+	buf_add_char(b, '\t');
+	buf_add(b, label);
+	return buf_err(b) == ERR_NONE ? buf_str(b) : STR_NONE;
+}
+
+/* In order of label. */
+static void insert(struct credential *list, size_t n, const struct credential *one)
+{
+	size_t at = n;
+	for (; at > 0 && str_cmp(one->label, list[at - 1].label) < 0; at--)
+		list[at] = list[at - 1];
+	list[at] = *one;
+}
+
+enum err directory_credentials(struct directory *d, struct str account, struct arena *arena, struct credential **list_out,
+			       size_t *n_out)
+{
+	char room[1400];
+	struct buf b = buf_fixed(room, sizeof room);
+	struct str prefix = credential_key(&b, account, STR(""));
+	size_t it = 0;
+	const struct entry *e;
+	*n_out = 0;
+	*list_out = ARENA_ARRAY(arena, struct credential, DIRECTORY_CREDENTIALS_MAX);
+	TRY(arena_err(arena));
+	while ((e = table_next(&d->entries, &it, NULL)) && *n_out < DIRECTORY_CREDENTIALS_MAX) {
+		if (!str_starts(e->key, prefix))
+			continue;
+		struct credential c = { .label = arena_str(arena, str_sub(e->key, prefix.n, e->key.n)) };
+		struct str rest = arena_str(arena, e->targets);
+		c.hash = str_split(rest, '\t', &rest);
+		c.scram256 = str_split(rest, '\t', &rest);
+		c.scram1 = str_split(rest, '\t', &rest);
+		insert(*list_out, (*n_out)++, &c);
+	}
+	return arena_err(arena);
+}
+
+static enum err replace(struct directory *d, struct str key, struct str value, bool remove)
+{
+	struct entry *old = table_del(&d->entries, key);
+	mem_free(d->mem, old);
+	if (!remove)
+		TRY(add(d, key, value));
+	return save(d);
+}
+
+enum err directory_set_credential(struct directory *d, struct str account, const struct credential *c)
+{
+	char room[1400], value[4096];
+	struct buf b = buf_fixed(room, sizeof room), v = buf_fixed(value, sizeof value);
+	TRY(directory_find(d, DIRECTORY_KIND_ACCOUNT, account, NULL, NULL));
+	const struct str texts[] = { c->hash, c->scram256, c->scram1 };
+	for (size_t i = 0; i < 3; i++) {
+		buf_add(&v, texts[i]);
+		buf_add_char(&v, '\t');
+	}
+	TRY(buf_err(&v));
+	return replace(d, credential_key(&b, account, c->label), buf_str(&v), false);
+}
+
+enum err directory_drop_credential(struct directory *d, struct str account, struct str label, bool *done_out)
+{
+	char room[1400];
+	struct buf b = buf_fixed(room, sizeof room);
+	struct str key = credential_key(&b, account, label);
+	*done_out = table_get(&d->entries, key) != NULL;
+	return *done_out ? replace(d, key, STR(""), true) : ERR_NONE;
+}

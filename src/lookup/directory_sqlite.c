@@ -10,7 +10,7 @@
 #define BUSY_MS 2000
 
 enum statement { FIND_ACCOUNT, FIND_DOMAIN, FIND_ALIAS, ADD_ACCOUNT, ADD_DOMAIN, ADD_ALIAS, DEL_ACCOUNT, DEL_DOMAIN, DEL_ALIAS,
-		 LIST_ACCOUNT, LIST_DOMAIN, LIST_ALIAS, STATEMENTS };
+		 LIST_ACCOUNT, LIST_DOMAIN, LIST_ALIAS, GET_CREDENTIALS, SET_CREDENTIAL, DEL_CREDENTIAL, STATEMENTS };
 
 struct directory {
 	struct mem *mem;
@@ -33,14 +33,21 @@ static const char *const sql[STATEMENTS] = {
 	("SELECT name, (SELECT count(*) FROM account WHERE address LIKE '%@' || name) FROM domain"
 	 " WHERE name > ?1 AND instr(name, ?2) ORDER BY name"),
 	"SELECT address, targets FROM alias WHERE address > ?1 AND instr(address, ?2) ORDER BY address",
+	("SELECT label, hash, scram256, scram1, credential.created_ms FROM credential JOIN account USING(address)"
+	 " WHERE address = ?1 AND NOT disabled ORDER BY label"),
+	"INSERT OR REPLACE INTO credential(address, label, hash, scram256, scram1, created_ms) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+	"DELETE FROM credential WHERE address = ?1 AND label = ?2",
 };
 
 static const char schema[] =
-	"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -2048;"
+	"PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON; PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -2048;"
 	"CREATE TABLE IF NOT EXISTS account(address TEXT PRIMARY KEY, created_ms INTEGER NOT NULL,"
 	" disabled INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
 	"CREATE TABLE IF NOT EXISTS domain(name TEXT PRIMARY KEY) WITHOUT ROWID;"
-	"CREATE TABLE IF NOT EXISTS alias(address TEXT PRIMARY KEY, targets TEXT NOT NULL) WITHOUT ROWID;";
+	"CREATE TABLE IF NOT EXISTS alias(address TEXT PRIMARY KEY, targets TEXT NOT NULL) WITHOUT ROWID;"
+	"CREATE TABLE IF NOT EXISTS credential(address TEXT NOT NULL REFERENCES account(address) ON DELETE CASCADE, label TEXT NOT NULL,"
+	" hash TEXT NOT NULL, scram256 TEXT NOT NULL, scram1 TEXT NOT NULL, created_ms INTEGER NOT NULL,"
+	" PRIMARY KEY(address, label)) WITHOUT ROWID;";
 
 static enum err sqlite_err(int r)
 {
@@ -61,6 +68,8 @@ static enum err sqlite_err(int r)
 	case SQLITE_CANTOPEN:
 	case SQLITE_AUTH:
 		return ERR_DENIED;
+	case SQLITE_CONSTRAINT:
+		return ERR_NOT_FOUND; /* a password of an account that is not there */
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
 		return ERR_CORRUPT;
@@ -184,5 +193,55 @@ enum err directory_list(struct directory *d, const struct directory_list_in *in,
 	}
 	sqlite3_reset(st);
 	TRY(arena_err(arena));
+	return sqlite_err(r);
+}
+
+/* ---- passwords ---- */
+
+enum err directory_credentials(struct directory *d, struct str account, struct arena *arena, struct credential **list_out,
+			       size_t *n_out)
+{
+	sqlite3_stmt *st = d->st[GET_CREDENTIALS];
+	struct credential *list = ARENA_ARRAY(arena, struct credential, DIRECTORY_CREDENTIALS_MAX);
+	*list_out = list;
+	*n_out = 0;
+	TRY(arena_err(arena));
+	int r = bind(st, 1, account);
+	while (r == SQLITE_OK && *n_out < DIRECTORY_CREDENTIALS_MAX && (r = sqlite3_step(st)) == SQLITE_ROW) {
+		list[(*n_out)++] = (struct credential){ column(st, 0, arena), column(st, 1, arena), column(st, 2, arena),
+							column(st, 3, arena), sqlite3_column_int64(st, 4) };
+		r = SQLITE_OK;
+	}
+	sqlite3_reset(st);
+	TRY(arena_err(arena));
+	return sqlite_err(r);
+}
+
+enum err directory_set_credential(struct directory *d, struct str account, const struct credential *c)
+{
+	sqlite3_stmt *st = d->st[SET_CREDENTIAL];
+	const struct str texts[] = { account, c->label, c->hash, c->scram256, c->scram1 };
+	int r = SQLITE_OK;
+	for (int i = 0; r == SQLITE_OK && i < 5; i++)
+		r = bind(st, i + 1, texts[i]);
+	if (r == SQLITE_OK)
+		r = sqlite3_bind_int64(st, 6, c->created_ms);
+	if (r == SQLITE_OK)
+		r = sqlite3_step(st);
+	sqlite3_reset(st);
+	sqlite3_clear_bindings(st);
+	return sqlite_err(r);
+}
+
+enum err directory_drop_credential(struct directory *d, struct str account, struct str label, bool *done_out)
+{
+	sqlite3_stmt *st = d->st[DEL_CREDENTIAL];
+	int r = bind(st, 1, account);
+	if (r == SQLITE_OK)
+		r = bind(st, 2, label);
+	if (r == SQLITE_OK)
+		r = sqlite3_step(st);
+	*done_out = r == SQLITE_DONE && sqlite3_changes(d->db) > 0;
+	sqlite3_reset(st);
 	return sqlite_err(r);
 }

@@ -7,6 +7,7 @@
 
 #include "base/events.h"
 #include "base/hash.h"
+#include "lookup/auth.h"
 #include "lookup/resolve.h"
 #include "lookup/secret.h"
 #include "smtp/address.h"
@@ -21,6 +22,7 @@ struct lookup {
 	struct arena arena;
 	struct table file_aliases, relay_recipients;
 	struct srs srs;
+	struct auth auth;
 	struct str dir;
 	uint64_t generation;
 	struct counter *questions, *accepted, *refused, *failed;
@@ -280,7 +282,8 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	TRY(arena_err(&l->arena));
 	TRY(directory_open(p->w, l->dir, &l->directory));
 	TRY(secret_load(p, l->dir, &l->arena, &l->srs));
-	jail_out->may = WORLD_MAY_FILES | WORLD_MAY_DATABASE;
+	TRY(auth_init(&l->auth, p, l->directory, l->srs.secrets[0]));
+	jail_out->may = WORLD_MAY_FILES | WORLD_MAY_DATABASE | WORLD_MAY_THREADS;
 	jail_out->dirs = &l->dir;
 	jail_out->dir_count = 1;
 	return ERR_NONE;
@@ -289,14 +292,79 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 static YIELDS void stop(struct proc *p UNUSED, void *self) /* yields: indirect */
 {
 	struct lookup *l = self;
+	auth_done(&l->auth);
 	directory_close(l->directory);
 	table_free(&l->file_aliases);
 	table_free(&l->relay_recipients);
 	arena_close(&l->arena);
 }
 
+/* ---- who somebody is: auth.h ---- */
+
+static YIELDS enum err on_password(void *self, struct ipc *from UNUSED, const struct auth_password_in *in, struct arena *arena,
+				   struct auth_password_out *out)
+{
+	struct lookup *l = self;
+	enum err e = auth_password(&l->auth, in, arena, out);
+	memset((char *)(uintptr_t)in->password.p, 0, in->password.n); /* our own copy, in the call's arena */
+	return e;
+}
+
+static enum err on_scram_first(void *self, struct ipc *from UNUSED, const struct auth_scram_first_in *in, struct arena *arena,
+			       struct auth_scram_first_out *out)
+{
+	struct lookup *l = self;
+	return auth_scram_first(&l->auth, in, arena, out);
+}
+
+static enum err on_scram_final(void *self, struct ipc *from UNUSED, const struct auth_scram_final_in *in, struct arena *arena,
+			       struct auth_scram_final_out *out)
+{
+	struct lookup *l = self;
+	return auth_scram_final(&l->auth, in, arena, out);
+}
+
+/* An account may call itself whatever is delivered to it. */
+static enum err on_sender(void *self, struct ipc *from UNUSED, const struct auth_sender_in *in, struct arena *arena,
+			  struct auth_sender_out *out)
+{
+	struct lookup *l = self;
+	struct resolver r = resolver_of(l);
+	struct lookup_rcpt_in asked = { .client = { .family = IP_NONE }, .address = in->address, .smtputf8 = true };
+	struct lookup_rcpt_out found = { 0 };
+	out->allowed = in->address.n == 0;
+	TRY(resolve_rcpt(&r, &asked, arena, &found));
+	for (size_t i = 0; found.verdict == VERDICT_ACCEPT && i < found.targets_n; i++)
+		out->allowed = out->allowed || str_eq_nocase(found.targets[i].address, in->account);
+	return ERR_NONE;
+}
+
+static YIELDS enum err on_account_password(void *self, struct ipc *from UNUSED, const struct account_password_in *in, struct arena *arena,
+					   struct account_password_out *out)
+{
+	struct lookup *l = self;
+	struct auth_change *c = ARENA_NEW(arena, struct auth_change);
+	if (!c)
+		return arena_err(arena);
+	if (!auth_change_begin(l->directory, l->p->w, &l->p->conf, in, arena, c)) {
+		out->text = c->text;
+		return arena_err(arena);
+	}
+	TRY(co_offload(auth_change_work, c));
+	return auth_change_end(l->directory, world_wall_ms(l->p->w), c, arena, out);
+}
+
+static enum err on_account_passwords(void *self, struct ipc *from UNUSED, const struct account_passwords_in *in, struct arena *arena,
+				     struct account_passwords_out *out)
+{
+	struct lookup *l = self;
+	return auth_list(l->directory, in, arena, out);
+}
+
 static const struct ipc_handlers handlers = {
-	.lookup_rcpt = on_rcpt, .lookup_forward = on_forward, .directory_change = on_change, .directory_list = on_list
+	.lookup_rcpt = on_rcpt, .lookup_forward = on_forward, .directory_change = on_change, .directory_list = on_list,
+	.auth_password = on_password, .auth_scram_first = on_scram_first, .auth_scram_final = on_scram_final, .auth_sender = on_sender,
+	.account_password = on_account_password, .account_passwords = on_account_passwords,
 };
 
 const struct proc_ops lookup_ops = {

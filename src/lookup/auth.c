@@ -31,6 +31,7 @@ enum err auth_init(struct auth *a, struct proc *p, struct directory *d, struct s
 	a->right = metrics_counter(p->metrics, "godwit_auth_right_total", STR_NONE, "Logins that succeeded.");
 	a->wrong = metrics_counter(p->metrics, "godwit_auth_wrong_total", STR_NONE, "… that did not.");
 	a->slowed = metrics_counter(p->metrics, "godwit_auth_slowed_total", STR_NONE, "… that were not looked at, after too many wrong ones.");
+	a->rehashed = metrics_counter(p->metrics, "godwit_auth_rehashed_total", STR_NONE, "Old hashes made anew.");
 	a->cache_hits = metrics_counter(p->metrics, "godwit_auth_cache_hits_total", STR_NONE, "Passwords that were right a short time before.");
 	return a->cache ? ERR_NONE : ERR_NO_MEMORY;
 }
@@ -169,7 +170,8 @@ static void store_rehash(struct auth *a, struct str account, const struct check 
 	if (k->rehash_n == 0)
 		return;
 	c.hash = str_of(k->rehash, k->rehash_n);
-	(void)directory_set_credential(a->directory, account, &c);
+	if (directory_set_credential(a->directory, account, &c) == ERR_NONE)
+		counter_add(a->rehashed, 1);
 }
 
 /* ---- answers -------------------------------------------------------------------------------------------------- */

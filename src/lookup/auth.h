@@ -28,7 +28,7 @@ struct auth {
 	struct auth_cached *cache;
 	unsigned char cache_key[32];
 	size_t under_way;
-	struct counter *right, *wrong, *slowed, *cache_hits;
+	struct counter *right, *wrong, *slowed, *cache_hits, *rehashed;
 };
 /* secret lives as long as the process. */
 enum err auth_init(struct auth *a, struct proc *p, struct directory *d, struct str secret) MUST_CHECK;

@@ -53,6 +53,15 @@ void arena_close(struct arena *a)
 	*a = arena_make(a->mem, a->max);
 }
 
+void arena_wipe(struct arena *a)
+{
+	for (struct arena_block *b = a->head; b; b = b->next) {
+		ASAN_UNPOISON_MEMORY_REGION(b + 1, b->cap);
+		explicit_bzero(b + 1, b->cap);
+	}
+	arena_close(a);
+}
+
 static void *arena_fail(struct arena *a, enum err e)
 {
 	if (!a->err)

@@ -23,6 +23,8 @@ struct arena {
 struct arena arena_make(struct mem *mem, size_t max_bytes);
 /* Frees everything; the arena is empty and usable again. */
 void arena_close(struct arena *a);
+/* The same for what was secret: overwritten before it is freed. */
+void arena_wipe(struct arena *a);
 #define ARENA_SCOPED __attribute__((cleanup(arena_close)))
 
 /* n zeroed bytes, 16-byte aligned, or NULL. */

@@ -63,6 +63,13 @@ void stream_consume(struct stream *s, size_t n)
 		s->in_from = s->in_to = 0;
 }
 
+void stream_wipe(struct stream *s, struct str secret)
+{
+	ASSERT(secret.n == 0 || (s->in && secret.p >= s->in + s->in_from && secret.p + secret.n <= s->in + s->in_to));
+	if (secret.n)
+		explicit_bzero(s->in + (secret.p - s->in), secret.n);
+}
+
 /* Makes room for at least one byte. */
 static enum err make_room(struct stream *s)
 {

@@ -36,6 +36,8 @@ void stream_close(struct stream *s);
 /* What has arrived and is not consumed; valid until the next call on the stream. */
 struct str stream_input(const struct stream *s);
 void stream_consume(struct stream *s, size_t n);
+/* Overwrites a part of the input that is about to be consumed: a secret. */
+void stream_wipe(struct stream *s, struct str secret);
 /* Receives at least one more byte. ERR_LIMIT when the buffer is full. */
 YIELDS enum err stream_fill(struct stream *s) MUST_CHECK;
 /* As stream_fill, at a command boundary: see source_wait_idle(). Gives an empty buffer back before. */

@@ -41,6 +41,8 @@ const struct conf_directive conf_directives[] = {
 
 	{ CONF_IN_LISTEN, "address", CONF_LISTEN, LIS(address), NULL, 0, 0, "Addresses with ports: 192.0.2.1:25, [2001:db8::1]:25, or *:25 for all." },
 	{ CONF_IN_LISTEN, "tls", CONF_TLS, LIS(tls), "none", 0, 0, "How TLS starts." },
+	{ CONF_IN_LISTEN, "auth", CONF_AUTH, LIS(auth), "none", 0, 0, "Whether clients may log in: none; optional; or required, for submission (RFC 6409): no mail without." },
+	{ CONF_IN_LISTEN, "auth_in_clear", CONF_BOOL, LIS(auth_in_clear), "no", 0, 0, "Takes passwords without TLS. Whoever is on the way can read them: for listeners of this machine alone." },
 
 	{ CONF_IN_DOMAIN, "accounts", CONF_CHOICE, 0, "sqlite", 0, 0, "Where the domain's accounts are: the built-in database." },
 	{ CONF_IN_DOMAIN, "mailbox", CONF_MAILBOX, DOM(mailbox), "maildir", 0, 0, "Who keeps the mailboxes: maildir, here, below `mail`; lmtp, the server of the first route that fits, which must be one by lmtp." },

@@ -19,6 +19,7 @@ enum conf_kind {
 	CONF_LISTEN,	/* listeners: address words of the open listen block */
 	CONF_LOG_FORMAT, CONF_LOG_LEVEL, /* uint8_t */
 	CONF_TLS,	/* enum tls_mode */
+	CONF_AUTH,	/* enum auth_mode */
 	CONF_SERVERS,	/* list of ip with ports, 53 unless given; one or more words */
 	CONF_STUB,	/* one more element of conf.resolver.stubs */
 	CONF_MAILBOX,	/* enum mailbox_kind, of the open domain block */

@@ -165,6 +165,17 @@ static void set_directory(struct parser *p)
 }
 
 /* In the order of enum ip_choice. */
+static void set_auth(struct parser *p, enum auth_mode *at)
+{
+	static const char *const words[] = { "none", "optional", "required" };
+	for (unsigned i = 0; i < sizeof words / sizeof words[0]; i++)
+		if (str_eq(p->words[1].text, str_z(words[i]))) {
+			*at = (enum auth_mode)i;
+			return;
+		}
+	conf_fail_word(p, &p->words[1], "none, optional or required");
+}
+
 static const char *const ip_choices[] = { "any", "prefer_v4", "prefer_v6", "only_v4", "only_v6" };
 
 static void set_word(struct parser *p, const struct conf_directive *d, void *at)
@@ -196,6 +207,9 @@ static void set_word(struct parser *p, const struct conf_directive *d, void *at)
 		if (!str_eq(t->text, STR("none")))
 			conf_fail(p, t, STR("this version has no TLS yet: write none"));
 		*(enum tls_mode *)at = TLS_MODE_NONE;
+		return;
+	case CONF_AUTH:
+		set_auth(p, at);
 		return;
 	case CONF_IP_CHOICE:
 		for (unsigned i = 0; i < sizeof ip_choices / sizeof ip_choices[0]; i++)

@@ -28,9 +28,12 @@ void received_add(struct buf *b, const struct received *r)
 	buf_add(b, STR("\r\n"));
 }
 
-struct str received_protocol(bool esmtp, bool smtputf8)
+struct str received_protocol(bool esmtp, bool smtputf8, bool tls, bool auth)
 {
+	static const struct str plain[] = { STR("ESMTP"), STR("ESMTPA"), STR("ESMTPS"), STR("ESMTPSA") };
+	static const struct str utf8[] = { STR("UTF8SMTP"), STR("UTF8SMTPA"), STR("UTF8SMTPS"), STR("UTF8SMTPSA") };
+	size_t which = (tls ? 2u : 0u) + (auth ? 1u : 0u);
 	if (smtputf8)
-		return STR("UTF8SMTP"); /* RFC 6531 §4.3 */
-	return esmtp ? STR("ESMTP") : STR("SMTP");
+		return utf8[which];
+	return esmtp || which ? plain[which] : STR("SMTP");
 }

@@ -23,7 +23,7 @@ struct received {
 /* Appends the whole field, folded, with its last CRLF. */
 void received_add(struct buf *b, const struct received *r);
 
-/* SMTP, ESMTP, UTF8SMTP. */
-struct str received_protocol(bool esmtp, bool smtputf8);
+/* SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA (RFC 3848); UTF8SMTP and so on (RFC 6531 §4.3). */
+struct str received_protocol(bool esmtp, bool smtputf8, bool tls, bool auth);
 
 #endif

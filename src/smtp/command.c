@@ -34,8 +34,9 @@ enum line_result line_next(struct line_reader *r, struct str in, struct str *lin
 			return result;
 		in = str_sub(in, *used_out, in.n);
 	}
-	size_t lf = str_find(str_sub(in, 0, COMMAND_LINE_MAX), '\n');
-	if (lf == COMMAND_LINE_MAX) { /* RFC 5321 §4.5.3.1.10: 500 Line too long */
+	size_t most = str_starts_nocase(in, STR("AUTH ")) ? COMMAND_AUTH_LINE_MAX : COMMAND_LINE_MAX;
+	size_t lf = str_find(str_sub(in, 0, most), '\n');
+	if (lf == most) { /* RFC 5321 §4.5.3.1.10: 500 Line too long */
 		size_t dropped = 0;
 		r->discarding = true;
 		r->discarded = 0;

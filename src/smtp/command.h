@@ -16,6 +16,7 @@
  * of them together. With its CRLF.
  */
 #define COMMAND_LINE_MAX 2048u
+#define COMMAND_AUTH_LINE_MAX 12288u /* RFC 4954 §4 */
 /* So much of an over-long line is read and dropped; then we hang up (H6). */
 #define COMMAND_DISCARD_MAX 65536u
 

@@ -15,6 +15,8 @@ struct ext_offer {
 	uint64_t message_bytes;
 	uint32_t recipients, transactions;
 	bool smtputf8;
+	bool auth;	   /* AUTH is spoken of: its parameter of MAIL is known */
+	struct str auth_mechanisms; /* empty: none now */
 };
 
 /* What the parameters of MAIL say; strings are views into the command line. */
@@ -44,7 +46,7 @@ struct ext {
 };
 
 extern const struct ext ext_size, ext_8bitmime, ext_pipelining, ext_enhancedstatuscodes,
-	ext_smtputf8, ext_chunking, ext_binarymime, ext_limits, ext_dsn;
+	ext_smtputf8, ext_chunking, ext_binarymime, ext_limits, ext_dsn, ext_auth;
 
 /* Appends the lines that are offered, each after an LF. */
 void ext_lines_add(const struct ext_offer *o, struct buf *b);

@@ -8,7 +8,7 @@
 #define TEN "0123456789"
 #define HUNDRED TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
 
-static const struct ext_offer offer = { 1000, 50, 2000000, true };
+static const struct ext_offer offer = { .message_bytes = 1000, .recipients = 50, .transactions = 2000000, .smtputf8 = true };
 
 static void mail_parameters(void **state)
 {
@@ -97,7 +97,7 @@ static void ehlo_lines(void **state)
 {
 	char room[500];
 	struct buf b = buf_fixed(room, sizeof room);
-	struct ext_offer less = { 5, 0, 0, false };
+	struct ext_offer less = { .message_bytes = 5 };
 	ext_lines_add(&offer, &b);
 	assert_str(buf_str(&b), STR("\nPIPELINING\nSIZE 1000\n8BITMIME\nENHANCEDSTATUSCODES\nSMTPUTF8\nCHUNKING\nBINARYMIME\n"
 				    "LIMITS MAILMAX=999999 RCPTMAX=50\nDSN"));

@@ -30,7 +30,7 @@ static enum reply_id may_begin(const struct session *s)
 		return REPLY_HELO_FIRST; /* RFC 5321 §4.1.1.1: "MUST issue HELO or EHLO before" */
 	if (s->tx)
 		return REPLY_NESTED_MAIL; /* RFC 5321 §4.1.4 */
-	if (s->listener && s->listener->auth_required)
+	if (s->listener && s->listener->auth == AUTH_MODE_REQUIRED && s->account.n == 0)
 		return REPLY_AUTH_FIRST;
 	if (s->transactions >= s->d->conf->limits.transactions)
 		return REPLY_TOO_MANY_MESSAGES; /* RFC 9422 §4.1: MAILMAX counts every MAIL */
@@ -46,7 +46,10 @@ static enum reply_id begin(struct session *s, struct str rest)
 		return REPLY_NO_MEMORY;
 	enum reply_id r = path_refusal(path_parse(rest, PATH_REVERSE, &s->tx_arena, &path, &rest));
 	if (r == REPLY_NONE)
-		r = ext_mail_params(&s->d->offer, rest, &params);
+	{
+		struct ext_offer offer = session_offer(s);
+		r = ext_mail_params(&offer, rest, &params);
+	}
 	if (r == REPLY_NONE && path.non_ascii && !params.smtputf8)
 		r = REPLY_NEEDS_SMTPUTF8; /* RFC 6531 §3.5 has 550 here; 553 says it better */
 	if (r != REPLY_NONE)
@@ -58,7 +61,25 @@ static enum reply_id begin(struct session *s, struct str rest)
 	return arena_err(&s->tx_arena) == ERR_NONE ? REPLY_NONE : REPLY_SESSION_MEMORY;
 }
 
-static enum err mail(struct session *s, struct str args, struct reply *reply_out)
+/* RFC 6409 §6.1: a submitter sends in its own name. */
+static YIELDS
+enum err look_at_sender(struct session *s, enum reply_id *r)
+{
+	bool allowed = true;
+	if (*r != REPLY_NONE)
+		return ERR_NONE;
+	enum err e = session_may_send(s, s->tx->reverse_path, &allowed);
+	if (e == ERR_CANCELLED)
+		return e;
+	if (e != ERR_NONE)
+		*r = REPLY_LOOKUP_UNREACHABLE;
+	else if (!allowed)
+		*r = REPLY_NOT_YOUR_SENDER;
+	return ERR_NONE;
+}
+
+static YIELDS
+enum err mail(struct session *s, struct str args, struct reply *reply_out)
 {
 	enum reply_id r = may_begin(s);
 	s->transactions++;
@@ -67,6 +88,7 @@ static enum err mail(struct session *s, struct str args, struct reply *reply_out
 	if (r == REPLY_NONE) {
 		/* RFC 5321 §3.3 forbids blanks behind the colon; many clients write one */
 		r = begin(s, str_trim(str_sub(args, 5, args.n)));
+		TRY(look_at_sender(s, &r));
 		if (r != REPLY_NONE)
 			transaction_end(s);
 	}

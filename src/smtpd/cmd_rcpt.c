@@ -111,7 +111,7 @@ enum err ask(struct session *s, const struct path *path, struct lookup_rcpt_out 
 	struct smtpd *d = s->d;
 	struct lookup_rcpt_in in = {
 		.client = s->client,
-		.account = str_of("", 0),
+		.account = s->account,
 		.address = path->canonical,
 		.smtputf8 = s->tx->params.smtputf8,
 	};

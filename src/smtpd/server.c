@@ -38,8 +38,10 @@ enum err smtpd_init(struct smtpd *d, struct loop *loop, const struct conf *conf,
 	d->index = index;
 	world_random(d->w, &d->id_counter, sizeof d->id_counter);
 	world_random(d->w, &key, sizeof key);
-	d->offer = (struct ext_offer){ conf->limits.message_bytes, conf->limits.recipients,
-				       conf->limits.transactions, conf->smtputf8 };
+	d->offer = (struct ext_offer){ .message_bytes = conf->limits.message_bytes,
+				       .recipients = conf->limits.recipients,
+				       .transactions = conf->limits.transactions,
+				       .smtputf8 = conf->smtputf8 };
 	cache_init(&d->cache, d->mem, key);
 	clients_init(&d->clients, d->mem, key, (size_t)conf->limits.connections + 1);
 	refusals_init(&d->refusals, d->mem, key);

@@ -29,6 +29,18 @@ struct smtpd_backend {
 	YIELDS
 	enum err (*submit_message)(void *arg, const struct queue_submit_in *in,
 				   struct arena *arena);
+	YIELDS
+	enum err (*ask_password)(void *arg, const struct auth_password_in *in, struct arena *arena,
+				 struct auth_password_out *out);
+	YIELDS
+	enum err (*ask_scram_first)(void *arg, const struct auth_scram_first_in *in, struct arena *arena,
+				    struct auth_scram_first_out *out);
+	YIELDS
+	enum err (*ask_scram_final)(void *arg, const struct auth_scram_final_in *in, struct arena *arena,
+				    struct auth_scram_final_out *out);
+	YIELDS
+	enum err (*ask_sender)(void *arg, const struct auth_sender_in *in, struct arena *arena,
+			       struct auth_sender_out *out);
 	void (*abort_message)(void *arg, uint64_t id);
 	void (*tell_refused)(void *arg, const struct history_refused_in *in);
 };

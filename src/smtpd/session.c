@@ -191,6 +191,9 @@ enum err follow(struct session *s)
 	case NEXT_CHUNK:
 		TRY(receive_chunk(s, &reply));
 		break;
+	case NEXT_AUTH:
+		TRY(session_authenticate(s, &reply));
+		break;
 	}
 	TRY(reply_finish(s, &reply));
 	return s->next == NEXT_CLOSE ? ERR_EOF : ERR_NONE;
@@ -400,6 +403,8 @@ void session_done(struct session *s)
 	if (s->linger || stream_input(&s->stream).n > 0)
 		linger(s);
 	stream_close(&s->stream);
+	session_forget_auth(s);
+	mem_free(s->d->mem, (void *)(uintptr_t)s->account.p);
 	mem_free(s->d->mem, (void *)(uintptr_t)s->helo.p);
 	s->helo = STR_NONE;
 	int64_t took_ms = (world_mono_ns(s->d->w) - s->began_ns) / 1000000;

@@ -43,7 +43,9 @@ struct transaction {
 	bool told_queue;       /* parts or a file: queue must hear of an abort */
 };
 
-enum session_next { NEXT_COMMAND, NEXT_DATA, NEXT_CHUNK, NEXT_CLOSE };
+enum session_next { NEXT_COMMAND, NEXT_DATA, NEXT_CHUNK, NEXT_AUTH, NEXT_CLOSE };
+
+struct auth_exchange; /* authenticate.c */
 
 struct session {
 	struct smtpd *d;
@@ -57,6 +59,8 @@ struct session {
 	struct arena command;	/* what lives as long as a command */
 	struct arena tx_arena;	/* what lives as long as a transaction */
 	struct transaction *tx; /* NULL: none */
+	struct auth_exchange *exchange; /* NULL: nobody is logging in */
+	struct str account; /* own memory; empty: nobody has logged in */
 	uint64_t chunk_left;
 	uint32_t errors, junk, unknown_rcpts, transactions, messages, commands;
 	uint8_t next;	       /* enum session_next */
@@ -97,7 +101,7 @@ struct smtpd_command {
 	bool junk; /* moves no mail by itself */
 };
 extern const struct smtpd_command cmd_ehlo, cmd_helo, cmd_mail, cmd_rcpt, cmd_data, cmd_bdat,
-	cmd_rset, cmd_noop, cmd_quit, cmd_vrfy, cmd_help, cmd_unavailable, cmd_unknown;
+	cmd_rset, cmd_noop, cmd_quit, cmd_vrfy, cmd_help, cmd_unavailable, cmd_unknown, cmd_auth;
 /* commands.c: the table by verb. */
 const struct smtpd_command *smtpd_command_of(enum verb v);
 
@@ -120,6 +124,20 @@ static inline enum err session_say(struct reply *reply_out, enum reply_id id)
 /* Notes a refusal for log and history. */
 void session_refused(struct session *s, const struct reply *reply, struct str forward_path,
 		     struct str rule);
+
+/* ---- who the client is (authenticate.c) ------------------------------------------------------- */
+
+/* Keeps the mechanism and the first message for session_authenticate(). REPLY_NONE, or why not. */
+enum reply_id session_begin_auth(struct session *s, struct str mechanism, struct str first, bool has_first) MUST_CHECK;
+/* After AUTH: the rest of the exchange; fills in the reply. */
+YIELDS
+enum err session_authenticate(struct session *s, struct reply *reply_out) MUST_CHECK;
+void session_forget_auth(struct session *s);
+/* What EHLO offers in this session, now. */
+struct ext_offer session_offer(const struct session *s);
+/* Whether the account may use this sender; true when nobody has logged in. */
+YIELDS
+enum err session_may_send(struct session *s, struct str reverse_path, bool *allowed_out) MUST_CHECK;
 
 /* ---- message bytes (receive.c, body.c, submit.c) -------------------------------------------- */
 

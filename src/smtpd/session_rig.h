@@ -41,7 +41,8 @@ struct rig {
 	size_t sends;
 	/* lookup and queue */
 	size_t list_n; /* targets of list@example.org */
-	size_t lookups, aborts, refusals;
+	size_t lookups, aborts, refusals, passwords;
+	enum auth_result auth_result; /* what lookup says instead of ACCEPTED */
 	enum err lookup_err, part_err, file_err, submit_err;
 	struct buf parts; /* of the message that is being submitted */
 	int file_fd;	  /* of the message that is being submitted, or -1 */
@@ -253,8 +254,48 @@ static void rig_refused(void *arg, const struct history_refused_in *in)
 	r->refusals += in->count;
 }
 
-static const struct smtpd_backend rig_backend = { rig_ask,    rig_part,	 rig_file,
-						  rig_submit, rig_abort, rig_refused };
+/* alice@example.org, whose password is "sesame"; she may also send as staff@example.org. */
+static enum err rig_password(void *arg, const struct auth_password_in *in, struct arena *arena UNUSED, struct auth_password_out *out)
+{
+	struct rig *r = arg;
+	bool right = str_eq(in->authcid, STR("alice@example.org")) && str_eq(in->password, STR("sesame")) &&
+		     (in->authzid.n == 0 || str_eq(in->authzid, in->authcid));
+	r->passwords++;
+	out->result = r->auth_result != AUTH_RESULT_ACCEPTED ? r->auth_result : right ? AUTH_RESULT_ACCEPTED : AUTH_RESULT_REFUSED;
+	out->account = STR("alice@example.org");
+	out->text = right ? STR("") : STR("wrong password");
+	return ERR_NONE;
+}
+
+static enum err rig_scram_first(void *arg UNUSED, const struct auth_scram_first_in *in UNUSED, struct arena *arena UNUSED,
+				struct auth_scram_first_out *out)
+{
+	*out = (struct auth_scram_first_out){ AUTH_RESULT_ACCEPTED, STR("salt"), 4096 };
+	return ERR_NONE;
+}
+
+static enum err rig_scram_final(void *arg, const struct auth_scram_final_in *in, struct arena *arena UNUSED, struct auth_scram_final_out *out)
+{
+	struct rig *r = arg;
+	r->passwords++;
+	bool right = str_eq(in->user, STR("alice@example.org")) && str_eq(in->proof, STR("yes"));
+	out->result = right ? AUTH_RESULT_ACCEPTED : AUTH_RESULT_REFUSED;
+	out->account = STR("alice@example.org");
+	out->signature = STR("mine");
+	return ERR_NONE;
+}
+
+static enum err rig_sender(void *arg UNUSED, const struct auth_sender_in *in, struct arena *arena UNUSED, struct auth_sender_out *out)
+{
+	out->allowed = str_eq(in->address, STR("staff@example.org"));
+	return ERR_NONE;
+}
+
+static const struct smtpd_backend rig_backend = {
+	.ask_rcpt = rig_ask, .submit_part = rig_part, .submit_file = rig_file, .submit_message = rig_submit,
+	.ask_password = rig_password, .ask_scram_first = rig_scram_first, .ask_scram_final = rig_scram_final, .ask_sender = rig_sender,
+	.abort_message = rig_abort, .tell_refused = rig_refused,
+};
 
 /* ---- running --------------------------------------------------------------------------------- */
 

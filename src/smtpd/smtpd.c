@@ -60,6 +60,38 @@ enum err submit_message(void *arg, const struct queue_submit_in *in, struct aren
 	return ch ? call_queue_submit(ch, in, arena, &out) : ERR_CLOSED;
 }
 
+static YIELDS
+enum err ask_password(void *arg, const struct auth_password_in *in, struct arena *arena, struct auth_password_out *out)
+{
+	struct process *self = arg;
+	struct ipc *ch = proc_peer(self->p, ROLE_LOOKUP, 0);
+	return ch ? call_auth_password(ch, in, arena, out) : ERR_CLOSED;
+}
+
+static YIELDS
+enum err ask_scram_first(void *arg, const struct auth_scram_first_in *in, struct arena *arena, struct auth_scram_first_out *out)
+{
+	struct process *self = arg;
+	struct ipc *ch = proc_peer(self->p, ROLE_LOOKUP, 0);
+	return ch ? call_auth_scram_first(ch, in, arena, out) : ERR_CLOSED;
+}
+
+static YIELDS
+enum err ask_scram_final(void *arg, const struct auth_scram_final_in *in, struct arena *arena, struct auth_scram_final_out *out)
+{
+	struct process *self = arg;
+	struct ipc *ch = proc_peer(self->p, ROLE_LOOKUP, 0);
+	return ch ? call_auth_scram_final(ch, in, arena, out) : ERR_CLOSED;
+}
+
+static YIELDS
+enum err ask_sender(void *arg, const struct auth_sender_in *in, struct arena *arena, struct auth_sender_out *out)
+{
+	struct process *self = arg;
+	struct ipc *ch = proc_peer(self->p, ROLE_LOOKUP, 0);
+	return ch ? call_auth_sender(ch, in, arena, out) : ERR_CLOSED;
+}
+
 static void abort_message(void *arg, uint64_t id)
 {
 	struct process *self = arg;
@@ -82,6 +114,10 @@ static const struct smtpd_backend backend = {
 	.submit_part = submit_part,
 	.submit_file = submit_file,
 	.submit_message = submit_message,
+	.ask_password = ask_password,
+	.ask_scram_first = ask_scram_first,
+	.ask_scram_final = ask_scram_final,
+	.ask_sender = ask_sender,
 	.abort_message = abort_message,
 	.tell_refused = tell_refused,
 };

@@ -4,6 +4,7 @@
 #include "base/events.h"
 #include "message/received.h"
 #include "smtpd/session.h"
+#include "tls/tls.h"
 
 #define PREFIX_BYTES_MAX 4096u
 #define SUBMIT_MS	 240000u /* clients wait ten minutes (RFC 5321 §4.5.3.2.6) */
@@ -33,7 +34,7 @@ static struct str trace_fields(struct session *s, int64_t wall_ms)
 		.helo = s->helo,
 		.client = s->client,
 		.hostname = s->d->conf->hostname,
-		.protocol = received_protocol(s->esmtp, t->params.smtputf8),
+		.protocol = received_protocol(s->esmtp, t->params.smtputf8, stream_is_tls(&s->stream), s->account.n > 0),
 		.id = t->id,
 		.wall_ms = wall_ms,
 	};
@@ -56,7 +57,8 @@ static struct envelope envelope_of(const struct session *s, int64_t wall_ms)
 		.reverse_path = t->reverse_path,
 		.client = s->client,
 		.helo = s->helo,
-		.protocol = received_protocol(s->esmtp, t->params.smtputf8),
+		.protocol = received_protocol(s->esmtp, t->params.smtputf8, stream_is_tls(&s->stream), s->account.n > 0),
+		.account = s->account,
 		.body = body,
 		.smtputf8 = t->params.smtputf8,
 		.ret = t->params.ret,

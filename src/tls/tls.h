@@ -131,7 +131,7 @@ struct tls_info {
 struct tls_info tls_info(const struct stream *s);
 static inline bool stream_is_tls(const struct stream *s)
 {
-	return s->tls != NULL;
+	return s->ops == NULL; /* no stream is, so far */
 }
 /* Of the last handshake on this stream. */
 enum tls_result tls_result(const struct stream *s);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* godwit account|domain|alias add|del|list: through the server, or on the database when none runs. */
 #include "cli/cli.h"
+#include "lookup/auth.h"
 #include "lookup/lookup.h"
 
 /* The directory at rest, under its owner's user; *d_out NULL: a server runs. */
@@ -140,9 +141,108 @@ static YIELDS int directory_command(struct cli *c, enum directory_kind kind)
 	return status;
 }
 
+/* ---- passwords ---- */
+
+#define SECRET_MAX 1024u
+
+/* Through the server, or with the same code at rest. */
+static YIELDS enum err set_password(struct cli *c, struct directory *d, const struct account_password_in *in, struct account_password_out *out)
+{
+	if (!d)
+		return CLI_CALL(c, CALL_ACCOUNT_PASSWORD, account_password, in, out);
+	struct auth_change *change = ARENA_NEW(&c->arena, struct auth_change);
+	if (!change)
+		return arena_err(&c->arena);
+	if (!auth_change_begin(d, c->w, &c->conf, in, &c->arena, change)) {
+		out->text = change->text;
+		return ERR_NONE;
+	}
+	auth_change_work(c->w, change);
+	return auth_change_end(d, world_wall_ms(c->w), change, &c->arena, out);
+}
+
+/* Never an argument: others see those. */
+static int read_password(struct cli *c, char room[SECRET_MAX], struct str *password_out)
+{
+	size_t n = 0;
+	enum err e = world_read_secret(c->w, STR("New password: "), room, SECRET_MAX, &n);
+	*password_out = str_of(room, n);
+	if (e == ERR_LIMIT)
+		return cli_fail(c, EXIT_DATA, "a password has at most %u bytes", SECRET_MAX);
+	if (e != ERR_NONE || n == 0)
+		return cli_fail(c, EXIT_DATA, "no password: it is a line of standard input");
+	return 0;
+}
+
+static YIELDS int change_password(struct cli *c, struct directory *d, struct account_password_in *in, bool made)
+{
+	char room[SECRET_MAX];
+	struct account_password_out out = { 0 };
+	int status = in->remove || made ? 0 : read_password(c, room, &in->password);
+	if (status != 0)
+		return status;
+	enum err e = set_password(c, d, in, &out);
+	explicit_bzero(room, sizeof room);
+	if (e != ERR_NONE)
+		return d ? opening_failed(c, e) : cli_call_failed(c, e);
+	if (!out.done && !in->remove)
+		return cli_fail(c, EXIT_DATA, "%.*s", STR_ARG(out.text));
+	if (out.password.n)
+		cli_printf(c, "%.*s\n", STR_ARG(out.password));
+	else
+		cli_print_safe(c, out.text), cli_print(c, STR("\n"));
+	return 0;
+}
+
+static YIELDS int list_passwords(struct cli *c, struct directory *d, struct str account)
+{
+	struct account_passwords_in in = { .account = account };
+	struct account_passwords_out out = { 0 };
+	enum err e = d ? auth_list(d, &in, &c->arena, &out) : CLI_CALL(c, CALL_ACCOUNT_PASSWORDS, account_passwords, &in, &out);
+	if (e != ERR_NONE)
+		return d ? opening_failed(c, e) : cli_call_failed(c, e);
+	for (size_t i = 0; i < out.rows_n; i++) {
+		cli_print_safe(c, out.rows[i].label.n ? out.rows[i].label : STR("(main)"));
+		cli_print(c, STR("\t"));
+		cli_print_time(c, out.rows[i].created_ms);
+		cli_printf(c, "\t%.*s\n", STR_ARG(out.rows[i].kind));
+	}
+	return 0;
+}
+
+/* passwd ADDRESS [--remove]; app add|del|list ADDRESS [LABEL] */
+static YIELDS int password_command(struct cli *c, struct directory *d, bool app)
+{
+	bool remove = cli_option(c, "--remove", NULL);
+	struct str what = app && c->args_n > 1 ? c->args[1] : STR("");
+	struct str *rest = &c->args[app ? 2 : 1];
+	size_t n = c->args_n > (app ? 2u : 1u) ? c->args_n - (app ? 2u : 1u) : 0;
+	struct account_password_in in = { .account = n ? rest[0] : STR(""), .label = app && n > 1 ? rest[1] : STR(""),
+					  .password = STR(""), .remove = remove || str_eq(what, STR("del")) };
+	if (app && str_eq(what, STR("list")) && n == 1)
+		return list_passwords(c, d, in.account);
+	bool known = !app || str_eq(what, STR("add")) || str_eq(what, STR("del"));
+	if (!known || n != (app ? 2u : 1u) || (app && in.label.n == 0))
+		return cli_fail(c, EXIT_USAGE, app ? "usage: godwit account app add|del ADDRESS LABEL, or app list ADDRESS"
+						   : "usage: godwit account passwd ADDRESS [--remove]; the password is a line of standard input");
+	if (in.account.n > 320 || in.label.n > 64)
+		return cli_fail(c, EXIT_DATA, "the address or the label is too long");
+	return change_password(c, d, &in, app);
+}
+
 int cmd_account(struct cli *c)
 {
-	return directory_command(c, DIRECTORY_KIND_ACCOUNT);
+	struct directory *d;
+	bool app = c->args_n > 0 && str_eq(c->args[0], STR("app"));
+	if (!app && (c->args_n == 0 || !str_eq(c->args[0], STR("passwd"))))
+		return directory_command(c, DIRECTORY_KIND_ACCOUNT);
+	enum err e = open_at_rest(c, &d);
+	if (e != ERR_NONE)
+		return opening_failed(c, e);
+	int status = password_command(c, d, app);
+	if (d)
+		directory_close(d);
+	return status;
 }
 
 int cmd_domain(struct cli *c)

@@ -207,6 +207,14 @@ static bool may_relay(const struct resolver *r, const struct ip *client)
 	return false;
 }
 
+/* R4. It must still be there: a session may be older than its account's end. */
+static enum err has_logged_in(const struct resolver *r, struct str account, struct arena *arena, bool *yes_out)
+{
+	enum err e = account.n ? directory_find(r->directory, DIRECTORY_KIND_ACCOUNT, account, arena, NULL) : ERR_NOT_FOUND;
+	*yes_out = e == ERR_NONE;
+	return e == ERR_NOT_FOUND ? ERR_NONE : e;
+}
+
 static void accept_remote(struct expansion *x, struct str address, const char *rule)
 {
 	add_target(x, TARGET_KIND_REMOTE, address, STR(""));
@@ -267,11 +275,18 @@ static bool is_own_literal(struct str domain)
 	return ip_parse(inner, &ip) == ERR_NONE && (ip_is_loopback(&ip) || memcmp(ip.b, zero.b, sizeof ip.b) == 0);
 }
 
-/* A domain that is not ours: R2, R3. */
-static void elsewhere(struct expansion *x, const struct lookup_rcpt_in *in, struct str address, struct str domain)
+static const char *trust_of(const struct lookup_rcpt_in *in, bool logged_in)
+{
+	return in->client.family == IP_UNIX ? "our own" : logged_in ? "authenticated" : "relay_from";
+}
+
+/* A domain that is not ours: R2, R3, R4. */
+static enum err elsewhere(struct expansion *x, const struct lookup_rcpt_in *in, struct str address, struct str domain)
 {
 	const struct conf_relay_domain *d = relay_domain_find(x->r->conf, domain);
-	bool trusted = may_relay(x->r, &in->client);
+	bool logged_in;
+	TRY(has_logged_in(x->r, in->account, x->arena, &logged_in));
+	bool trusted = logged_in || may_relay(x->r, &in->client);
 	if (d)
 		to_relay_domain(x, d, address, trusted);
 	else if (!trusted) /* P5 */
@@ -279,7 +294,8 @@ static void elsewhere(struct expansion *x, const struct lookup_rcpt_in *in, stru
 	else if (is_own_literal(domain))
 		verdict(x->out, VERDICT_REFUSE, 550, "5.1.2", "This address is of the server itself and names no domain of it", "own literal");
 	else
-		accept_remote(x, address, in->client.family == IP_UNIX ? "our own" : "relay_from");
+		accept_remote(x, address, trust_of(in, logged_in));
+	return ERR_NONE;
 }
 
 static void judge(struct expansion *x)
@@ -344,7 +360,7 @@ enum err resolve_rcpt(const struct resolver *r, const struct lookup_rcpt_in *in,
 	struct str domain = str_sub(address, str_rfind(address, '@') + 1, address.n);
 	TRY(resolve_domain_is_ours(r, domain, &ours));
 	if (!ours && (!x.returned || is_own_literal(domain))) {
-		elsewhere(&x, in, address, domain);
+		TRY(elsewhere(&x, in, address, domain));
 		return arena_err(arena);
 	}
 	push(&x, address, false);

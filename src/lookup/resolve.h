@@ -12,6 +12,7 @@
  * A domain that is not ours is accepted only (P5)
  *   R1  behind a rewritten reverse-path that bears our hash (message/srs.h),
  *   R2  as a relay_domain, for a recipient that exists there as far as we know, or
+ *   R4  from a client that has logged in to an account that is still there,
  *   R3  from a client of relay_from, or from this machine's own hand: the operator's command line
  *       and the queue's reports, which have the family IP_UNIX and never come through a listener;
  * and never as the literal of a loopback address (H29).

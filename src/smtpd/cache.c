@@ -4,7 +4,7 @@
 
 #include "base/heap.h"
 
-#define KEY_BYTES_MAX	1200u
+#define KEY_BYTES_MAX	1600u
 #define ENTRY_BYTES_MAX 16384u
 
 struct entry {
@@ -46,13 +46,15 @@ void cache_renew(struct cache *c, uint64_t generation)
 	c->generation = generation;
 }
 
-/* The client is part of it, because lookup's answer depends on who may relay. */
+/* Client and account are part of it, because lookup's answer depends on who may relay. */
 static struct str key_of(const struct lookup_rcpt_in *in, char *room, size_t cap)
 {
 	struct buf b = buf_fixed(room, cap);
 	buf_add_char(&b, (char)in->client.family);
 	buf_add(&b, str_of((const char *)in->client.b, in->client.family == IP_V4 ? 4 : 16));
 	buf_add_char(&b, in->smtputf8 ? 'u' : 'a');
+	buf_add(&b, in->account);
+	buf_add_char(&b, '\n');
 	buf_add(&b, in->address);
 	return buf_err(&b) == ERR_NONE ? buf_str(&b) : STR_NONE;
 }

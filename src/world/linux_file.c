@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <termios.h>
 
 #include "base/buf.h"
 
@@ -186,6 +187,45 @@ enum err world_write(struct world *w UNUSED, int fd, struct str s)
 		s = str_sub(s, (size_t)r, s.n);
 	}
 	return ERR_NONE;
+}
+
+/* A line, byte by byte: what follows it is not ours. */
+static enum err read_line(int fd, char *to, size_t cap, size_t *n_out)
+{
+	for (*n_out = 0;;) {
+		char c;
+		ssize_t r = read(fd, &c, 1);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return errno_err();
+		if (r == 0)
+			return *n_out ? ERR_NONE : ERR_EOF;
+		if (c == '\n')
+			return ERR_NONE;
+		if (*n_out == cap)
+			return ERR_LIMIT;
+		to[(*n_out)++] = c;
+	}
+}
+
+enum err world_read_secret(struct world *w, struct str prompt, char *to, size_t cap, size_t *n_out)
+{
+	struct termios shown, hidden;
+	bool terminal = tcgetattr(STDIN_FILENO, &shown) == 0;
+	if (terminal) {
+		hidden = shown;
+		hidden.c_lflag &= ~(tcflag_t)ECHO;
+		TRY(world_write(w, STDERR_FILENO, prompt));
+		if (tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden) != 0)
+			return errno_err();
+	}
+	enum err e = read_line(STDIN_FILENO, to, cap, n_out);
+	if (terminal) {
+		(void)tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
+		TRY(world_write(w, STDERR_FILENO, STR("\n")));
+	}
+	return e;
 }
 
 static enum err done(int r)

@@ -129,6 +129,11 @@ enum err world_pwritev(struct world *w, int fd, const struct str *parts, size_t 
 		       uint64_t offset) MUST_CHECK;
 /* BLOCKING. To descriptors without a position (standard error, a pipe); all or an error. */
 enum err world_write(struct world *w, int fd, struct str s) MUST_CHECK;
+/*
+ * BLOCKING. A line of standard input, without its end; from a terminal after `prompt`, and not shown there.
+ * ERR_LIMIT: longer than cap. ERR_EOF: there is none. The simulation has none: ERR_DENIED.
+ */
+enum err world_read_secret(struct world *w, struct str prompt, char *to, size_t cap, size_t *n_out) MUST_CHECK;
 enum err world_truncate(struct world *w, int fd, uint64_t bytes) MUST_CHECK;	       /* BLOCKING */
 /* BLOCKING. Reserves space and sets the size: what is not written reads as zeros. */
 enum err world_allocate(struct world *w, int fd, uint64_t bytes) MUST_CHECK;

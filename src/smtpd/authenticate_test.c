@@ -173,6 +173,32 @@ static void envelope(void **state UNUSED)
 	assert_true(str_find_str(rig.messages[0].prefix, STR(" with ESMTPA id ")) < rig.messages[0].prefix.n);
 }
 
+#define LOGIN EHLO "AUTH PLAIN " RIGHT "\r\n" MAIL RCPT "DATA\r\n"
+
+static bool in_prefix(const char *what)
+{
+	return str_find_str(rig.messages[0].prefix, str_z(what)) < rig.messages[0].prefix.n;
+}
+
+/* RFC 6409 §8 */
+static void mended(void **state UNUSED)
+{
+	listener(AUTH_MODE_OPTIONAL, true);
+	play(LOGIN "To: a@b.example\r\nBcc: secret@b.example,\r\n other@b.example\r\nSubject: x\r\n\r\nBcc: body\r\n.\r\n", "220 250 235 250 250 354 250");
+	assert_str(rig.messages[0].body, STR("To: a@b.example\r\nSubject: x\r\n\r\nBcc: body\r\n"));
+	assert_true(in_prefix("\r\nDate: ") && in_prefix("\r\nMessage-ID: <") && in_prefix("@mx.example.org>\r\n"));
+	assert_true(str_ends(rig.messages[0].envelope.message_id, STR("@mx.example.org>")));
+	play(LOGIN "date: Mon, 23 Nov 2026 18:51:03 +0000\r\nMessage-Id: <a@b>\r\n\r\n.\r\n", "220 250 235 250 250 354 250");
+	assert_false(in_prefix("Date:") || in_prefix("Message-ID:"));
+	assert_str(rig.messages[0].envelope.message_id, STR("<a@b>"));
+	play(LOGIN "Bcc: x\r\n.\r\n", "220 250 235 250 250 354 250"); /* no empty line */
+	assert_str(rig.messages[0].body, STR(""));
+	/* relayed mail is nobody's to mend */
+	play(EHLO MAIL RCPT "DATA\r\nBcc: x@b.example\r\n\r\n.\r\n", "220 250 250 250 354 250");
+	assert_str(rig.messages[0].body, STR("Bcc: x@b.example\r\n\r\n"));
+	assert_false(in_prefix("Date:"));
+}
+
 /* The nonce is ours as far as the client can know it, so the whole exchange is for the live tests. */
 static void scram(void **state UNUSED)
 {
@@ -193,7 +219,7 @@ int main(void)
 		cmocka_unit_test(plain_and_login), cmocka_unit_test(offered),	  cmocka_unit_test(in_the_clear),
 		cmocka_unit_test(order),	   cmocka_unit_test(nonsense),	  cmocka_unit_test(endless_line),
 		cmocka_unit_test(long_first_message), cmocka_unit_test(not_checked), cmocka_unit_test(senders),
-		cmocka_unit_test(envelope),	   cmocka_unit_test(scram),
+		cmocka_unit_test(envelope),	   cmocka_unit_test(mended),	  cmocka_unit_test(scram),
 	};
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -4,6 +4,7 @@
  * §2). Whatever is wrong with it is remembered, the rest is read up to its true end and dropped,
  * and one reply is given there: no byte of it is ever taken for a command (P6).
  */
+#include "message/fixup.h"
 #include "smtpd/session.h"
 
 /* Beyond its limit so much of a message is still read, to give the right reply; then we hang up. */
@@ -37,6 +38,29 @@ static void judge(struct session *s)
 		refuse(s, REPLY_LOOP); /* RFC 5321 §6.3 */
 }
 
+/* What has logged in submits, and gets its message mended (RFC 6409 §8). head_n: bytes of the header section. */
+static void mend(struct session *s, size_t head_n)
+{
+	struct transaction *t = s->tx;
+	struct buf *m = &t->body.memory;
+	if (s->account.n == 0 || t->mended || t->refusal != REPLY_NONE)
+		return;
+	t->mended = true;
+	if (t->body.fd >= 0 || head_n > m->n) { /* it is in a file already */
+		refuse(s, REPLY_HEADER_TOO_BIG);
+		return;
+	}
+	struct fixup f = fixup_look(str_of(m->p, head_n));
+	size_t less = head_n - fixup_drop_bcc(m->p, head_n);
+	if (less > 0)
+		memmove(m->p + head_n - less, m->p + head_n, m->n - head_n);
+	m->n -= less;
+	t->body.bytes -= less;
+	s->d->body_bytes -= less;
+	t->add_date = !f.has_date;
+	t->add_message_id = !f.has_message_id;
+}
+
 static YIELDS
 enum err take(struct session *s, struct str piece)
 {
@@ -52,6 +76,8 @@ enum err take(struct session *s, struct str piece)
 		if (e != ERR_NONE)
 			refuse(s, submit_failure(e));
 	}
+	if (t->head->ended)
+		mend(s, (size_t)t->head->bytes);
 	return t->received > s->d->conf->limits.message_bytes + DROPPED_BYTES_MAX ? ERR_LIMIT
 										  : ERR_NONE;
 }
@@ -112,6 +138,7 @@ enum err conclude(struct session *s, struct reply *reply_out)
 	struct transaction *t = s->tx;
 	data_finish(&t->reader);
 	judge(s);
+	mend(s, t->head->ended ? (size_t)t->head->bytes : t->body.memory.n);
 	if (t->refusal == REPLY_NONE && was_delivered_here(t))
 		refuse(s, REPLY_DELIVERED_BEFORE);
 	if (t->refusal == REPLY_NONE)

@@ -40,6 +40,7 @@ struct transaction {
 	enum reply_id refusal; /* the message will be refused: what comes is read and dropped */
 	uint64_t received;     /* bytes, dropped ones too */
 	bool bdat;	       /* began with BDAT */
+	bool mended, add_date, add_message_id; /* of a submission (RFC 6409 §8) */
 	bool told_queue;       /* parts or a file: queue must hear of an abort */
 };
 

@@ -26,6 +26,17 @@ enum reply_id submit_failure(enum err e)
 	}
 }
 
+/* The client's, or the one that it is given. */
+static struct str message_id_of(struct session *s)
+{
+	char room[MSG_ID_CHARS + 1];
+	struct buf b = buf_fixed(room, sizeof room);
+	if (!s->tx->add_message_id)
+		return header_message_id(s->tx->head);
+	msg_id_add(&b, s->tx->id);
+	return arena_strf(&s->tx_arena, "<%.*s@%.*s>", STR_ARG(buf_str(&b)), STR_ARG(s->d->conf->hostname));
+}
+
 static struct str trace_fields(struct session *s, int64_t wall_ms)
 {
 	const struct transaction *t = s->tx;
@@ -41,10 +52,20 @@ static struct str trace_fields(struct session *s, int64_t wall_ms)
 	if (t->accepted == 1 && str_find(t->first_rcpt, '@') < t->first_rcpt.n)
 		r.only_recipient = t->first_rcpt;
 	received_add(&b, &r);
+	if (t->add_date) {
+		buf_add(&b, STR("Date: "));
+		date_add_rfc5322(&b, wall_ms);
+		buf_add(&b, STR("\r\n"));
+	}
+	if (t->add_message_id) {
+		buf_add(&b, STR("Message-ID: "));
+		buf_add(&b, message_id_of(s));
+		buf_add(&b, STR("\r\n"));
+	}
 	return buf_err(&b) == ERR_NONE ? buf_str(&b) : STR_NONE;
 }
 
-static struct envelope envelope_of(const struct session *s, int64_t wall_ms)
+static struct envelope envelope_of(struct session *s, int64_t wall_ms)
 {
 	const struct transaction *t = s->tx;
 	enum body_kind body = t->params.body;
@@ -64,7 +85,7 @@ static struct envelope envelope_of(const struct session *s, int64_t wall_ms)
 		.ret = t->params.ret,
 		.envid = t->params.envid,
 		.priority = 4,
-		.message_id = header_message_id(t->head),
+		.message_id = message_id_of(s),
 		.recipients = t->recipients,
 		.recipients_n = t->recipients_n,
 	};

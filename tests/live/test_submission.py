@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Submission (RFC 6409) against a whole server: accounts, passwords, SCRAM, what an account may do."""
+import base64
+import hashlib
+import hmac
+import os
+import smtplib
+import statistics
+import subprocess
+import time
+
+import pytest
+from godwit import GODWIT, Server, free_port
+
+PASSWORD = "correct horse"
+
+
+@pytest.fixture(name="server")
+def make_server():
+    port = free_port()
+    extra = f"listen submission {{ address 127.0.0.1:{port}; auth required; auth_in_clear yes; }}"
+    with Server(extra) as server:
+        server.submission = port
+        server.account("alice@example.org", "bob@example.org")
+        server.cli("account", "passwd", "alice@example.org", input=PASSWORD + "\n")
+        server.cli("alias", "add", "sales@example.org", "alice@example.org")
+        yield server
+
+
+def client(server):
+    c = smtplib.SMTP("127.0.0.1", server.submission, "client.example.net", timeout=30)
+    c.ehlo()
+    return c
+
+
+def b64(data):
+    return base64.b64encode(data.encode() if isinstance(data, str) else data).decode()
+
+
+def scram(c, mechanism, user, password, tamper=lambda final: final):
+    """The client's side of RFC 5802, and the check of the server's proof."""
+    digest = "sha256" if "256" in mechanism else "sha1"
+    bare = f"n={user},r={b64(os.urandom(12))}"
+    code, text = c.docmd("AUTH", f"{mechanism} {b64('n,,' + bare)}")
+    if code != 334:
+        return code
+    server_first = base64.b64decode(text).decode()
+    field = dict(part.split("=", 1) for part in server_first.split(","))
+    salted = hashlib.pbkdf2_hmac(digest, password.encode(), base64.b64decode(field["s"]), int(field["i"]))
+    client_key = hmac.digest(salted, b"Client Key", digest)
+    without_proof = f"c=biws,r={field['r']}"
+    auth_message = f"{bare},{server_first},{without_proof}".encode()
+    signature = hmac.digest(hashlib.new(digest, client_key).digest(), auth_message, digest)
+    proof = bytes(a ^ b for a, b in zip(client_key, signature))
+    code, text = c.docmd(b64(tamper(f"{without_proof},p={b64(proof)}")))
+    if code != 334:
+        return code
+    expected = hmac.digest(hmac.digest(salted, b"Server Key", digest), auth_message, digest)
+    assert base64.b64decode(text) == f"v={b64(expected)}".encode()
+    return c.docmd("")[0]
+
+
+def test_all_mechanisms(server):
+    for mechanism in ("PLAIN", "LOGIN"):
+        c = client(server)
+        c.user, c.password = "alice@example.org", PASSWORD
+        assert c.auth(mechanism, getattr(c, f"auth_{mechanism.lower()}"))[0] == 235
+        c.quit()
+    for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-1"):
+        c = client(server)
+        assert scram(c, mechanism, "alice@example.org", "wrong") == 535
+        assert scram(c, mechanism, "alice@example.org", PASSWORD, lambda f: f.replace("r=", "r=x")) == 535
+        assert scram(c, mechanism, "alice@example.org", PASSWORD) == 235
+        c.quit()
+
+
+def test_what_an_account_may(server):
+    c = client(server)
+    assert c.docmd("MAIL FROM:<alice@example.org>")[0] == 530
+    c.login("alice@example.org", PASSWORD)
+    assert c.docmd("MAIL FROM:<bob@example.org>")[0] == 550
+    assert c.docmd("MAIL FROM:<x@elsewhere.example>")[0] == 550
+    for mine in ("alice@example.org", "alice+list@example.org", "sales@example.org", ""):
+        assert c.docmd(f"MAIL FROM:<{mine}>")[0] == 250
+        assert c.docmd("RCPT TO:<someone@elsewhere.example>")[0] == 250
+        c.rset()
+    c.sendmail("alice@example.org", ["bob@example.org"], "Bcc: hidden@example.org\r\nSubject: hello\r\n\r\ntext\r\n")
+    c.quit()
+    text = server.wait_messages("bob@example.org", 1)[0].read_text()
+    assert " with ESMTPA id " in text and "\nDate: " in text and "\nMessage-ID: <" in text
+    assert "hidden" not in text
+
+
+def test_app_passwords(server):
+    made = server.cli("account", "app", "add", "alice@example.org", "phone").stdout.strip()
+    assert len(made) == 24
+    c = client(server)
+    assert c.login("alice@example.org", made)[0] == 235
+    c.quit()
+    c = client(server)
+    assert scram(c, "SCRAM-SHA-256", "alice@example.org", made) == 235
+    c.quit()
+    assert "phone" in server.cli("account", "app", "list", "alice@example.org").stdout
+    server.cli("account", "app", "del", "alice@example.org", "phone")
+    with pytest.raises(smtplib.SMTPAuthenticationError):
+        client(server).login("alice@example.org", made)
+    assert client(server).login("alice@example.org", PASSWORD)[0] == 235
+
+
+def test_old_passwords_end_at_once(server):
+    c = client(server)
+    c.login("alice@example.org", PASSWORD)  # it is remembered now
+    server.cli("account", "passwd", "alice@example.org", input="another horse\n")
+    with pytest.raises(smtplib.SMTPAuthenticationError):
+        client(server).login("alice@example.org", PASSWORD)
+    assert client(server).login("alice@example.org", "another horse")[0] == 235
+    # an account that is gone can no longer relay, though its session lives
+    server.cli("account", "del", "alice@example.org")
+    assert c.docmd("MAIL FROM:<alice@example.org>")[0] == 250
+    assert c.docmd("RCPT TO:<someone@elsewhere.example>")[0] == 550
+
+
+def test_passwords_are_nowhere(server):
+    c = client(server)
+    c.login("alice@example.org", PASSWORD)
+    with pytest.raises(smtplib.SMTPAuthenticationError):
+        client(server).login("alice@example.org", "secret-that-is-wrong")
+    time.sleep(1.5)  # refusals are told once a second
+    everything = server.log() + server.cli("trace", "alice@example.org").stdout
+    for secret in (PASSWORD, "secret-that-is-wrong", b64("\0alice@example.org\0" + PASSWORD), b64("secret-that-is-wrong")):
+        assert secret not in everything
+    assert "535" in everything
+    done = subprocess.run([GODWIT, "account", "passwd", "alice@example.org", "horse in the list", "-c", str(server.conf)],
+                          capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    assert done.returncode == 64
+
+
+def test_nobody_learns_who_exists(server):
+    """H65: a "no" takes the same time for accounts that exist and for others."""
+    times = {"alice@example.org": [], "nobody@example.org": []}
+    for _ in range(3):  # from the fourth wrong one on, answers become slower
+        for user, list_of in times.items():
+            c = smtplib.SMTP("127.0.0.1", server.submission, "client", timeout=30, source_address=(f"127.0.1.{len(list_of) + 1}", 0))
+            c.ehlo()
+            start = time.monotonic()
+            code = c.docmd("AUTH PLAIN " + b64(f"\0{user}\0wrong"))[0]
+            list_of.append(time.monotonic() - start)
+            assert code == 535
+            c.close()
+    known, unknown = (statistics.median(v) for v in times.values())
+    assert min(known, unknown) >= 0.29
+    salts = set()
+    for _ in range(2):
+        c = client(server)
+        text = c.docmd("AUTH", "SCRAM-SHA-256 " + b64("n,,n=nobody@example.org,r=abc"))[1]
+        salts.add(base64.b64decode(text).split(b",s=")[1])
+        c.close()
+    assert len(salts) == 1
+
+
+def test_guessing_is_slow(server):
+    """H67: whoever guesses waits longer and longer; the owner gets in meanwhile, from somewhere else."""
+    assert client(server).login("alice@example.org", PASSWORD)[0] == 235
+    c = smtplib.SMTP("127.0.0.1", server.submission, "client", timeout=60, source_address=("127.0.2.1", 0))
+    c.ehlo()
+    took = []
+    for i in range(8):
+        start = time.monotonic()
+        assert c.docmd("AUTH PLAIN " + b64(f"\0alice@example.org\0guess{i}"))[0] == 535
+        took.append(time.monotonic() - start)
+    c.close()
+    assert took[7] > took[0] + 0.5
+    start = time.monotonic()
+    assert client(server).login("alice@example.org", PASSWORD)[0] == 235
+    assert time.monotonic() - start < 0.5

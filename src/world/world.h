@@ -147,8 +147,10 @@ enum err world_list(struct world *w, int dirfd, enum err (*each)(void *arg, stru
 enum err world_free_space(struct world *w, int fd, uint64_t *bytes_out, uint64_t *inodes_out) MUST_CHECK;
 /* An exclusive lock on the open file, held until it is closed; ERR_BUSY when another process has it. */
 enum err world_lock(struct world *w, int fd) MUST_CHECK;
-/* BLOCKING. A whole file of at most max bytes into b. */
+/* BLOCKING. What is left of a file, pipe or stream socket, at most max bytes, into b. */
 struct buf;
+enum err world_read_all(struct world *w, int fd, size_t max, struct buf *b) MUST_CHECK;
+/* BLOCKING. A whole file of at most max bytes into b. */
 enum err world_read_file(struct world *w, int dirfd, struct str path, size_t max, struct buf *b) MUST_CHECK;
 
 /* ---- sockets ------------------------------------------------------------------------------ */

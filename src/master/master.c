@@ -548,12 +548,14 @@ static void run(void *arg)
 
 static enum err log_write(void *arg, struct str bytes)
 {
-	return world_write(arg, 2, bytes);
+	struct master *m = arg;
+	return world_write(m->w, m->log.format == LOG_FORMAT_JOURNALD ? WORLD_JOURNAL_FD : 2, bytes);
 }
 
 static int64_t log_now(void *arg)
 {
-	return world_wall_ms(arg);
+	struct master *m = arg;
+	return world_wall_ms(m->w);
 }
 
 static void on_turn(void *arg)
@@ -572,6 +574,11 @@ static enum err load(struct master *m)
 		for (size_t i = 0; i < errs->n; i++)
 			log_config_error(&m->log, NO_IDS, errs->v[i].file, errs->v[i].line, errs->v[i].text);
 	TRY(e);
+	if (m->conf.log_format == LOG_FORMAT_JOURNALD && (e = world_open_journal(m->w)) != ERR_NONE) {
+		failed(m, "log to journald: events go to standard error, as text", e, STR(WORLD_JOURNAL_PATH));
+		m->conf.log_format = LOG_FORMAT_TEXT;
+	}
+	log_flush(&m->log);
 	m->log.format = (enum log_format)m->conf.log_format;
 	m->log.min_level = (enum log_level)m->conf.log_level;
 	struct ipc_writer w = { .b = buf_grow(m->mem, (size_t)16 << 20) };
@@ -593,7 +600,7 @@ int master_main(struct world *w, struct str conf_path)
 	co_queue_init(&m->signals);
 	co_queue_init(&m->died);
 	co_queue_init(&m->lost);
-	struct log_sink sink = { log_write, log_now, w };
+	struct log_sink sink = { log_write, log_now, m };
 	if (log_init(&m->log, mem, sink, LOG_FORMAT_TEXT, LEVEL_INFO, STR("master")) != ERR_NONE)
 		return 71;
 	if (load(m) != ERR_NONE) {

@@ -163,6 +163,13 @@ enum err world_listen(struct world *w, const struct ip *addr, int reuse_port, in
 enum err world_listen_path(struct world *w, struct str path, unsigned mode, int *fd_out) MUST_CHECK;
 enum err world_connect_path(struct world *w, struct str path, int *fd_out) MUST_CHECK;
 /*
+ * journald's datagram socket takes the place of standard output, here and in all that are started later;
+ * WORLD_JOURNAL_FD is for world_write(), a datagram each. Who does not read for long loses some.
+ */
+#define WORLD_JOURNAL_PATH "/run/systemd/journal/socket"
+#define WORLD_JOURNAL_FD 1
+enum err world_open_journal(struct world *w) MUST_CHECK;
+/*
  * Connects to a SOCK_STREAM socket in the file system (LMTP). ERR_BUSY: its queue is full; ERR_NOT_FOUND. Goes
  * on in the jail when that has WORLD_MAY_CONNECT and the socket's directory among dirs[].
  */

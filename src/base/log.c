@@ -341,7 +341,10 @@ void log_end(struct log *l)
 	l->pending_events++;
 }
 
-/* Each datagram by itself; counts those that were lost. */
+/*
+ * Each datagram by itself; counts those that were lost. Behind one that failed no other is tried: a journal
+ * that does not read would make us wait for each.
+ */
 static uint64_t flush_journald(struct log *l)
 {
 	struct cursor c = cursor_of(buf_str(&l->pending));
@@ -350,7 +353,7 @@ static uint64_t flush_journald(struct log *l)
 	for (bool first = true; cursor_left(&c) > 0; first = false) {
 		struct str datagram = cursor_str(&c, LOG_PENDING_BYTES);
 
-		if (l->sink.write(l->sink.arg, datagram))
+		if (lost || l->sink.write(l->sink.arg, datagram))
 			lost++;
 		else if (first)
 			l->dropped_told = 0; /* a log_dropped is always the first: it has arrived */

@@ -3,9 +3,10 @@
 #include "cli/cli.h"
 #include "lookup/auth.h"
 #include "lookup/lookup.h"
+#include "master/dirs.h"
 
-/* The directory at rest, under its owner's user; *d_out NULL: a server runs. */
-static enum err open_at_rest(struct cli *c, struct directory **d_out)
+/* The directory at rest, under its owner's user; *d_out NULL: a server runs. blocked: what is in that user's way. */
+static enum err open_at_rest(struct cli *c, struct directory **d_out, struct str *blocked_out)
 {
 	*d_out = NULL;
 	enum err e = cli_connect(c);
@@ -13,19 +14,12 @@ static enum err open_at_rest(struct cli *c, struct directory **d_out)
 		return e;
 	c->control = NULL;
 	struct str dir = arena_strf(&c->arena, "%.*s/accounts", STR_ARG(c->conf.state));
-	static const char *const missing[] = { "", "/accounts" };
-	for (size_t i = 0; i < 2; i++) {
-		int fd;
-		struct str path = arena_strf(&c->arena, "%.*s%s", STR_ARG(c->conf.state), missing[i]);
-		unsigned uid = i ? c->conf.users.uid_lookup : 0;
-		if (world_mkdir(c->w, WORLD_ABSOLUTE, path, i ? 0700 : 0755) != ERR_NONE)
-			continue; /* it is there, or opening below says why not */
-		TRY(world_open(c->w, WORLD_ABSOLUTE, path, WORLD_READ | WORLD_DIR, 0, &fd));
-		e = world_set_owner(c->w, fd, uid, uid, i ? 0700 : 0755);
-		world_close(c->w, fd);
-		TRY(e);
-	}
-	TRY(world_change_user(c->w, c->conf.users.uid_lookup, 0));
+	unsigned uid = c->conf.users.uid_lookup;
+	TRY(dir_make(c->w, c->conf.state, 0, 0, 0755));
+	TRY(dir_make(c->w, dir, uid, uid, 0700));
+	TRY(dir_check_way(c->w, dir, uid, uid, blocked_out));
+	*blocked_out = STR("");
+	TRY(world_change_user(c->w, uid, 0));
 	return directory_open(c->w, dir, d_out);
 }
 
@@ -125,6 +119,17 @@ static YIELDS int list(struct cli *c, struct directory *d, enum directory_kind k
 	return 0;
 }
 
+/* The same, with words for what goes wrong: 0, or the exit status. */
+static int open_or_say(struct cli *c, struct directory **d_out)
+{
+	struct str blocked = STR("");
+	enum err e = open_at_rest(c, d_out, &blocked);
+	if (e != ERR_NONE && blocked.n)
+		return cli_fail(c, EXIT_PERMISSION, "the accounts' user cannot pass %.*s: chmod o+x, or choose another place",
+				STR_ARG(blocked));
+	return e == ERR_NONE ? 0 : opening_failed(c, e);
+}
+
 static YIELDS int directory_command(struct cli *c, enum directory_kind kind)
 {
 	struct directory *d;
@@ -132,9 +137,9 @@ static YIELDS int directory_command(struct cli *c, enum directory_kind kind)
 	bool add = str_eq(what, STR("add")), del = str_eq(what, STR("del"));
 	if ((!add && !del && !str_eq(what, STR("list"))) || ((add || del) && c->args_n < 2))
 		return cli_fail(c, EXIT_USAGE, "usage: godwit %s add|del|list …; see: godwit help", directory_kind_name(kind));
-	enum err e = open_at_rest(c, &d);
-	if (e != ERR_NONE)
-		return opening_failed(c, e);
+	int failed = open_or_say(c, &d);
+	if (failed)
+		return failed;
 	int status = add || del ? change_all(c, d, kind, del) : list(c, d, kind);
 	if (d)
 		directory_close(d);
@@ -236,9 +241,9 @@ int cmd_account(struct cli *c)
 	bool app = c->args_n > 0 && str_eq(c->args[0], STR("app"));
 	if (!app && (c->args_n == 0 || !str_eq(c->args[0], STR("passwd"))))
 		return directory_command(c, DIRECTORY_KIND_ACCOUNT);
-	enum err e = open_at_rest(c, &d);
-	if (e != ERR_NONE)
-		return opening_failed(c, e);
+	int failed = open_or_say(c, &d);
+	if (failed)
+		return failed;
 	int status = password_command(c, d, app);
 	if (d)
 		directory_close(d);

@@ -65,6 +65,25 @@ static YIELDS int send(struct cli *c, struct send_message_in *in, struct str byt
 	return 0;
 }
 
+/* Of sendmail's options: -fADDRESS in one word; -i and -o… change nothing here. */
+static void take_sendmail_options(struct cli *c, struct str *reverse_path)
+{
+	size_t n = 0;
+	for (size_t i = 0; i < c->args_n; i++) {
+		struct str arg = c->args[i];
+		if (str_eq(arg, STR("--"))) { /* from here on addresses */
+			while (++i < c->args_n)
+				c->args[n++] = c->args[i];
+			break;
+		}
+		if (str_starts(arg, STR("-f")))
+			*reverse_path = str_sub(arg, 2, arg.n);
+		else if (!str_eq(arg, STR("-i")) && !str_starts(arg, STR("-o")))
+			c->args[n++] = arg;
+	}
+	c->args_n = n;
+}
+
 int cmd_send(struct cli *c)
 {
 	struct target_address *to = ARENA_ARRAY(&c->arena, struct target_address, 100);
@@ -73,17 +92,15 @@ int cmd_send(struct cli *c)
 	bool from_header = cli_option(c, "-t", NULL);
 	(void)cli_option(c, "-f", &in.reverse_path);
 	(void)cli_option(c, "-F", &ignored); /* sendmail's full name */
-	(void)(cli_option(c, "-i", NULL) || cli_option(c, "-oi", NULL));
+	take_sendmail_options(c, &in.reverse_path);
 	if (!to)
 		return EXIT_OS;
-	if (c->args_n > 0 && str_eq(c->args[0], STR("--")))
-		memmove(c->args, c->args + 1, --c->args_n * sizeof c->args[0]);
 	if (c->args_n > 100)
 		return cli_fail(c, EXIT_USAGE, "at most 100 recipients");
 	for (size_t i = 0; i < c->args_n; i++)
 		to[in.recipients_n++].address = c->args[i];
 	struct buf raw = buf_grow(c->mem, MESSAGE_MAX + 2), bytes = buf_grow(c->mem, MESSAGE_MAX);
-	enum err e = world_read_file(c->w, WORLD_ABSOLUTE, STR("/dev/stdin"), MESSAGE_MAX, &raw);
+	enum err e = world_read_all(c->w, 0, MESSAGE_MAX, &raw); /* not by name: it may be another user's pipe, or a socket */
 	to_crlf(buf_str(&raw), &bytes);
 	if (e == ERR_NONE)
 		e = buf_err(&bytes);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "cli/cli.h"
+#include "conf/conf_table.h"
 #include "config.h"
 #include "master/master.h"
 
@@ -57,11 +58,7 @@ static const struct command *find_command(struct cli *c, struct str name)
 		if (str_eq(name, str_z(names[i])))
 			return &cli_commands[i];
 	}
-	(void)names;
-	near = NULL;
-	for (size_t i = 0; i < cli_commands_n && !near; i++)
-		if (name.n >= 2 && str_starts(str_z(names[i]), str_sub(name, 0, 2)))
-			near = names[i];
+	near = conf_nearest(name, names, cli_commands_n);
 	cli_fail(c, EXIT_USAGE, "there is no command '%.*s'%s%s%s See: godwit help", (int)(name.n < 40 ? name.n : 40), name.p,
 		 near ? ": did you mean '" : ".", near ? near : "", near ? "'?" : "");
 	return NULL;

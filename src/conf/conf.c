@@ -161,14 +161,44 @@ static bool open_relay_domain(struct parser *p)
 	return true;
 }
 
+static enum conf_block block_of(const struct conf_token *t)
+{
+	for (unsigned i = 1; i < CONF_BLOCKS; i++)
+		if (str_eq(t->text, str_z(conf_block_names[i])))
+			return (enum conf_block)i;
+	return CONF_TOP;
+}
+
+static bool is_top_directive(const struct conf_token *t)
+{
+	for (size_t i = 0; i < conf_directives_n; i++)
+		if (conf_directives[i].block == CONF_TOP && str_eq(t->text, str_z(conf_directives[i].name)))
+			return true;
+	return false;
+}
+
+/* `hostname a.org listen smtp {`: a directive without its ; is taken off the words of the block behind it. */
+static void split_off_directive(struct parser *p)
+{
+	if (p->words_n == 0 || !is_top_directive(&p->words[0]))
+		return;
+	conf_fail(p, &p->words[0], STR("a ; is missing at the end of this directive"));
+	size_t all = p->words_n, at = 1;
+	while (at < all && (block_of(&p->words[at]) == CONF_TOP || p->words[at].line == p->words[0].line))
+		at++;
+	p->words_n = at;
+	use_directive(p, CONF_TOP);
+	memmove(p->words, p->words + at, (all - at) * sizeof p->words[0]);
+	p->words_n = all - at;
+}
+
 /* Which block the words before "{" open; CONF_TOP: none, the error is noted. */
 static enum conf_block open_block(struct parser *p, enum conf_block outer)
 {
+	if (outer == CONF_TOP)
+		split_off_directive(p);
 	const struct conf_token *t = &p->words[0];
-	enum conf_block block = CONF_TOP;
-	for (unsigned i = 1; i < CONF_BLOCKS; i++)
-		if (p->words_n > 0 && str_eq(t->text, str_z(conf_block_names[i])))
-			block = (enum conf_block)i;
+	enum conf_block block = p->words_n > 0 ? block_of(t) : CONF_TOP;
 	bool named = is_named(block);
 	if (p->words_n == 0 || block == CONF_TOP) {
 		if (p->words_n)
@@ -191,7 +221,8 @@ static enum conf_block open_block(struct parser *p, enum conf_block outer)
 
 static void close_block(struct parser *p, enum conf_block block, const struct conf_token *opened)
 {
-	if (block == CONF_IN_LISTEN && p->conf->listeners[p->block_first].address.port == 0)
+	bool fine = p->errs->n == p->block_errors; /* an address that is wrong was said already */
+	if (block == CONF_IN_LISTEN && fine && p->conf->listeners[p->block_first].address.port == 0)
 		conf_fail(p, opened, STR("this listen block has no address: write address *:25;"));
 }
 
@@ -240,12 +271,14 @@ static void parse_text(struct parser *p)
 			continue;
 		}
 		if (end.kind == CONF_OPEN) {
-			opened = *first;
 			enum conf_block inner = open_block(p, block);
-			if (inner == CONF_TOP)
+			if (inner == CONF_TOP) {
 				skip_block(p);
-			else
-				block = inner;
+				continue;
+			}
+			block = inner;
+			opened = p->words[0];
+			p->block_errors = p->errs->n;
 			continue;
 		}
 		if (p->words_n > 0)
@@ -265,7 +298,21 @@ static void parse_text(struct parser *p)
 
 /* ---- files ------------------------------------------------------------------------------------------- */
 
-static void parse_file(struct parser *p, struct str path, const struct conf_token *at)
+static const char *why_unreadable(enum err e)
+{
+	switch (e) {
+	case ERR_NOT_FOUND:
+		return "there is no such file";
+	case ERR_DENIED:
+		return "not permitted";
+	case ERR_LIMIT:
+		return "it is too large";
+	default:
+		return err_name(e);
+	}
+}
+
+static enum err parse_file(struct parser *p, struct str path, const struct conf_token *at)
 {
 	struct buf b = buf_grow(p->arena->mem, CONF_FILE_MAX + 2);
 	enum err e = world_read_file(p->w, WORLD_ABSOLUTE, path, CONF_FILE_MAX, &b);
@@ -273,8 +320,8 @@ static void parse_file(struct parser *p, struct str path, const struct conf_toke
 	buf_free(&b);
 	if (e != ERR_NONE) {
 		conf_fail_at(p, at ? at->line : 0, at ? at->column : 0,
-			arena_strf(p->arena, "cannot read %.*s: %s", STR_ARG(path), err_name(e)));
-		return;
+			arena_strf(p->arena, "cannot read %.*s: %s", STR_ARG(path), why_unreadable(e)));
+		return e;
 	}
 	struct conf_lexer lx = p->lx;
 	struct str file = p->file;
@@ -283,6 +330,7 @@ static void parse_file(struct parser *p, struct str path, const struct conf_toke
 	parse_text(p);
 	p->lx = lx;
 	p->file = file;
+	return ERR_NONE;
 }
 
 struct names {
@@ -328,7 +376,7 @@ static void include_pattern(struct parser *p, struct str dir, struct str pattern
 		return;
 	}
 	for (size_t i = 0; i < m->n; i++)
-		parse_file(p, arena_strf(p->arena, "%.*s/%.*s", STR_ARG(dir), STR_ARG(m->v[i])), at);
+		(void)parse_file(p, arena_strf(p->arena, "%.*s/%.*s", STR_ARG(dir), STR_ARG(m->v[i])), at);
 }
 
 static void include(struct parser *p, enum conf_block block)
@@ -344,7 +392,8 @@ static void include(struct parser *p, enum conf_block block)
 	}
 	struct str path = p->words[1].text;
 	if (path.n == 0 || path.p[0] != '/') {
-		struct str here = str_sub(p->file, 0, str_rfind(p->file, '/'));
+		size_t end = str_rfind(p->file, '/');
+		struct str here = end < p->file.n ? str_sub(p->file, 0, end) : STR(".");
 		path = arena_strf(p->arena, "%.*s/%.*s", STR_ARG(here), STR_ARG(path));
 	}
 	p->depth++;
@@ -353,7 +402,7 @@ static void include(struct parser *p, enum conf_block block)
 	if (str_find(last, '*') < last.n)
 		include_pattern(p, str_sub(path, 0, slash), last, &at);
 	else
-		parse_file(p, path, &at);
+		(void)parse_file(p, path, &at);
 	p->depth--;
 }
 
@@ -416,7 +465,8 @@ enum err conf_load(struct world *w, struct str path, struct arena *arena, struct
 	struct parser *p;
 	TRY(parser_new(w, arena, conf_out, errs, &p));
 	p->file = path;
-	parse_file(p, path, NULL);
+	if (parse_file(p, path, NULL) != ERR_NONE)
+		return ERR_SYNTAX; /* what else is missing does not matter */
 	p->file = path;
 	return parser_end(p);
 }

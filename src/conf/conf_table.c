@@ -25,7 +25,7 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_TOP, "state", CONF_PATH, TOP(state), "/var/lib/godwit", 0, 0, "Accounts and history." },
 	{ CONF_TOP, "mail", CONF_PATH, TOP(mail), "/var/mail/godwit", 0, 0, "Root of the mailboxes: DOMAIN/LOCAL-PART/ below it." },
 	{ CONF_TOP, "run", CONF_PATH, TOP(run), "/run/godwit", 0, 0, "The control socket that the command line talks to." },
-	{ CONF_TOP, "log_format", CONF_LOG_FORMAT, TOP(log_format), "text", 0, 0, "How events are written to standard error: text, json or journald." },
+	{ CONF_TOP, "log_format", CONF_LOG_FORMAT, TOP(log_format), "text", 0, 0, "How events are written: text or json, to standard error; journald, to its socket." },
 	{ CONF_TOP, "log_level", CONF_LOG_LEVEL, TOP(log_level), "info", 0, 0, "Least level that is logged: debug, info, notice, warning or error." },
 	{ CONF_TOP, "smtpd_processes", CONF_COUNT, TOP(smtpd_processes), "0", 0, 32, "Processes that receive mail; 0: one for each core." },
 	{ CONF_TOP, "deliver", CONF_NOT_BOOL, TOP(hold_all), "yes", 0, 0, "With no, mail is accepted and kept in the queue until this is yes again." },

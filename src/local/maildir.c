@@ -152,6 +152,7 @@ static enum err copy_body_file(struct world *w, const struct maildir_job *j, int
 
 static enum err write_file(struct world *w, const struct maildir_job *j, bool sync, int box_fd)
 {
+	char path[PATH_MAX_BYTES];
 	int fd;
 	TRY(create_file(w, box_fd, j->name, &fd));
 	enum err e = world_pwritev(w, fd, j->parts, 3, 0);
@@ -160,6 +161,8 @@ static enum err write_file(struct world *w, const struct maildir_job *j, bool sy
 	if (e == ERR_NONE && sync)
 		e = world_sync(w, fd);
 	world_close(w, fd);
+	if (e != ERR_NONE)
+		(void)!world_unlink(w, box_fd, join(path, STR("tmp/"), "", j->name)); /* on a full disk, half a mail is in the way */
 	return e;
 }
 

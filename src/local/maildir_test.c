@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Maildir on a real file system: content, names, repetition, and what must not be delivered to (H101). */
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -138,6 +140,14 @@ static void large_body_from_a_file(void **state)
 	sh("{ sed 's/\\r$//' %s; printf '\\r'; } >%s/want && tail -n +3 %s/a.org/u/new/1 | cmp - %s/want", path, f->other, f->root, f->other);
 }
 
+static void assert_refused(struct fixture *f, const char *mailbox)
+{
+	struct maildir_job j = job(mailbox, "1");
+	deliver(f, &j, 1);
+	if (j.err == ERR_NONE)
+		fail_msg("delivered to %s", mailbox);
+}
+
 /* H27, H101: each must fail without a byte written outside the mail root. */
 static void refuses_what_it_cannot_trust(void **state)
 {
@@ -148,14 +158,21 @@ static void refuses_what_it_cannot_trust(void **state)
 	sh("mkdir -m 777 %s/a.org/open && chmod 777 %s/a.org/open && mkdir %s/a.org/open/tmp", f->root, f->root, f->root);
 	sh("mkfifo %s/a.org/fifo", f->root);
 	sh("mkdir -p %s/a.org/dir/tmp %s/a.org/dir/new/1/x %s/a.org/dir/cur", f->root, f->root, f->root);
-	static const char *const bad[] = { "a.org/link", "a.org/half", "a.org/open", "a.org/fifo", "../escape", "a.org/../../escape",
+	sh("echo x >%s/a.org/file && echo x >%s/hard && mkdir -p %s/a.org/twice && ln %s/hard %s/a.org/twice/tmp", f->root, f->other, f->root,
+	   f->other, f->root);
+	if (geteuid() == 0)
+		sh("mknod %s/a.org/device c 1 3 && mkdir -p %s/a.org/foreign/tmp %s/a.org/foreign/new && chown -R 12345 %s/a.org/foreign", f->root,
+		   f->root, f->root, f->root);
+	static const char *const bad[] = { "a.org/file", "a.org/twice", "a.org/device/x", "a.org/link", "a.org/half", "a.org/open", "a.org/fifo", "../escape", "a.org/../../escape",
 					   "/etc", "", "a.org/dir" };
-	for (size_t i = 0; i < COUNT(bad); i++) {
-		struct maildir_job j = job(bad[i], "1");
-		deliver(f, &j, 1);
-		if (j.err == ERR_NONE)
-			fail_msg("delivered to %s", bad[i]);
+	for (size_t i = 0; i < COUNT(bad); i++)
+		assert_refused(f, bad[i]);
+	if (geteuid() == 0) {
+		assert_refused(f, "a.org/device");
+		assert_refused(f, "a.org/foreign");
 	}
+	assert_content(f, "a.org/file", "x\n");
+	sh("test \"$(cat %s/hard)\" = x && rm %s/hard", f->other, f->other);
 	sh("test $(find %s -type f | wc -l) = 0 && test ! -e %s/../escape", f->other, f->root);
 }
 
@@ -171,6 +188,53 @@ static void a_fifo_or_link_in_tmp_is_not_followed(void **state)
 	assert_int_equal(two[1].err, ERR_NONE);
 	assert_content(f, "a.org/u/new/1", CONTENT);
 	sh("test -f %s/a.org/u/new/2 && test ! -L %s/a.org/u/new/2 && test ! -e %s/target", f->root, f->root, f->other);
+}
+
+struct swapper {
+	char path[128], other[128];
+	atomic_bool stop;
+};
+
+/* A mailbox's new/ and tmp/ turn into links to elsewhere and back, all the time. */
+static void *swap(void *arg)
+{
+	struct swapper *s = arg;
+	char a[160], b[160];
+	for (size_t i = 0; !atomic_load(&s->stop); i++) {
+		const char *name = i % 2 ? "new" : "tmp";
+		snprintf(a, sizeof a, "%s/%s", s->path, name);
+		snprintf(b, sizeof b, "%s/was-%s", s->path, name);
+		if (rename(a, b) != 0 || symlink(s->other, a) != 0 || unlink(a) != 0 || rename(b, a) != 0)
+			break;
+	}
+	return NULL;
+}
+
+/* H101: a race of links against a delivery is never won: openat2 resolves beneath the root and follows none. */
+static void a_race_of_links_leads_nowhere(void **state)
+{
+	struct fixture *f = *state;
+	struct swapper s = { .stop = false };
+	pthread_t thread;
+	char name[32];
+	struct maildir_job first = job("a.org/u", "0");
+	deliver(f, &first, 1);
+	snprintf(s.path, sizeof s.path, "%s/a.org/u", f->root);
+	snprintf(s.other, sizeof s.other, "%s", f->other);
+	assert_int_equal(pthread_create(&thread, NULL, swap, &s), 0);
+	size_t good = 0;
+	for (int i = 1; i <= 1000; i++) {
+		snprintf(name, sizeof name, "%d", i);
+		struct maildir_job many[2] = { job("a.org/u", name), job("a.org/v", name) };
+		deliver(f, many, 1 + i % 2);
+		good += many[0].err == ERR_NONE;
+		if (i % 2)
+			assert_int_equal(many[1].err, ERR_NONE);
+	}
+	atomic_store(&s.stop, true);
+	pthread_join(thread, NULL);
+	sh("test -z \"$(ls -A %s)\" && test $(ls %s/a.org/u/new %s/a.org/u/was-new 2>/dev/null | grep -c '^[0-9]') -ge %zu", f->other, f->root,
+	   f->root, good);
 }
 
 static void one_bad_mailbox_does_not_hurt_the_batch(void **state)
@@ -201,6 +265,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(large_body_from_a_file, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(refuses_what_it_cannot_trust, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(a_fifo_or_link_in_tmp_is_not_followed, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_race_of_links_leads_nowhere, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(one_bad_mailbox_does_not_hurt_the_batch, set_up, tear_down),
 		cmocka_unit_test(names_are_made_from_id_and_recipient),
 	};

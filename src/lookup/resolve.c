@@ -321,6 +321,25 @@ static struct str with_domain(const struct resolver *r, struct arena *arena, str
 	return arena_strf(arena, "%.*s@%.*s", STR_ARG(str_sub(address, 0, at)), STR_ARG(domain));
 }
 
+/* Postmaster of our host name, or an answer to a report, which that name signs. It need not be a mail domain. */
+static bool is_hosts_postmaster(const struct resolver *r, struct str address)
+{
+	size_t at = str_rfind(address, '@');
+	struct str local = str_sub(address, 0, at), domain = str_sub(address, at + 1, address.n);
+	return str_eq(domain, r->conf->hostname) && !relay_domain_find(r->conf, domain) &&
+	       (str_eq_nocase(local, STR("postmaster")) || str_eq_nocase(local, STR("mailer-daemon")));
+}
+
+/* Where it goes: to the first domain's postmaster, or a mailbox of its own when the configuration has none. */
+static void to_hosts_postmaster(struct expansion *x)
+{
+	const struct conf *c = x->r->conf;
+	if (c->domains_n)
+		push(x, arena_strf(x->arena, "postmaster@%.*s", STR_ARG(c->domains[0].name)), false);
+	else
+		add_mailbox(x, STR("postmaster"), c->hostname);
+}
+
 /*
  * R1: what stands behind a rewritten reverse-path; twice when mail came through us twice. With
  * anything but SRS_OK and SRS_NONE the verdict is given.
@@ -359,11 +378,15 @@ enum err resolve_rcpt(const struct resolver *r, const struct lookup_rcpt_in *in,
 		return ERR_NONE;
 	struct str domain = str_sub(address, str_rfind(address, '@') + 1, address.n);
 	TRY(resolve_domain_is_ours(r, domain, &ours));
-	if (!ours && (!x.returned || is_own_literal(domain))) {
+	bool postmaster = !ours && is_hosts_postmaster(r, address);
+	if (!ours && !postmaster && (!x.returned || is_own_literal(domain))) {
 		TRY(elsewhere(&x, in, address, domain));
 		return arena_err(arena);
 	}
-	push(&x, address, false);
+	if (postmaster)
+		to_hosts_postmaster(&x);
+	else
+		push(&x, address, false);
 	for (size_t i = 0; i < x.todo_n && !x.too_many; i++)
 		TRY(expand(&x, x.todo[i]));
 	judge(&x);

@@ -15,7 +15,7 @@
  *   R4  from a client that has logged in to an account that is still there,
  *   R3  from a client of relay_from, or from this machine's own hand: the operator's command line
  *       and the queue's reports, which have the family IP_UNIX and never come through a listener;
- * and never as the literal of a loopback address (H29).
+ * and never as the literal of a loopback address (H29). The postmaster of our host name is one of ours.
  */
 #ifndef LOOKUP_RESOLVE_H
 #define LOOKUP_RESOLVE_H

@@ -131,6 +131,13 @@ static const struct {
 	{ "postmaster", "192.0.2.1", 0, "a.org/postmaster" },
 	{ "postmaster@c.org", "192.0.2.1", 0, "c.org/w" },
 	{ "Postmaster@a.org", "192.0.2.1", 0, "a.org/postmaster" },
+	/* RFC 5321 §4.5.1; and whoever answers a report's From field */
+	{ "postmaster@mx.a.org", "192.0.2.1", 0, "a.org/postmaster" },
+	{ "PostMaster@MX.a.org", "192.0.2.1", 0, "a.org/postmaster" },
+	{ "MAILER-DAEMON@mx.a.org", "unix", 0, "a.org/postmaster" },
+	{ "other@mx.a.org", "192.0.2.1", 550, "" },
+	{ "postmaster@x.mx.a.org", "192.0.2.1", 550, "" },
+	{ "postmaster@elsewhere.org", "192.0.2.1", 550, "" },
 	/* never an open relay (P5, H28) */
 	{ "x@elsewhere.org", "192.0.2.1", 550, "" },
 	{ "x%elsewhere.org@a.org", "192.0.2.1", 550, "" },
@@ -211,6 +218,25 @@ static void finds_destinations(void **state)
 		targets_are(&out, cases[i].address, cases[i].code, cases[i].mailboxes);
 		assert_true(out.cacheable);
 	}
+}
+
+/* All domains may be in the database; postmaster, and reports that nobody else gets, still have a place. */
+static void postmaster_without_a_configured_domain(void **state)
+{
+	struct fixture *f = *state;
+	f->conf.domains_n = 0;
+	static const char *const all[] = { "postmaster", "Postmaster@mx.a.org", "mailer-daemon@mx.a.org" };
+	for (size_t i = 0; i < COUNT(all); i++) {
+		struct lookup_rcpt_out out = ask(f, str_z(all[i]), i ? "192.0.2.1" : "unix", NOW);
+		targets_are(&out, all[i], 0, "mx.a.org/postmaster");
+	}
+	struct lookup_rcpt_out out = ask(f, STR("ann@mx.a.org"), "192.0.2.1", NOW);
+	targets_are(&out, "ann", 550, "");
+	add(f, DIRECTORY_KIND_DOMAIN, "mx.a.org", "");
+	add(f, DIRECTORY_KIND_ACCOUNT, "w@mx.a.org", "");
+	add(f, DIRECTORY_KIND_ALIAS, "postmaster@mx.a.org", "w@mx.a.org");
+	out = ask(f, STR("postmaster@mx.a.org"), "192.0.2.1", NOW);
+	targets_are(&out, "its alias", 0, "mx.a.org/w");
 }
 
 /* The reasons, where several lead to the same code. */
@@ -381,6 +407,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(finds_destinations, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(postmaster_without_a_configured_domain, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(says_why, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(takes_bounces_of_forwarded_mail, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(rewrites_what_is_sent_on, set_up, tear_down),

@@ -15,6 +15,7 @@
 #include "conf/conf.h"
 #include "config.h"
 #include "ipc/calls.h"
+#include "master/dirs.h"
 
 #define CHILDREN_MAX 48u
 #define CONF_ARENA_MAX ((size_t)64 << 20)
@@ -24,6 +25,7 @@
 #define LIVED_LONG_NS (60 * 1000000000LL)
 #define MEND_AFTER_NS (200 * 1000000LL)
 #define STOP_ONE_NS (12 * 1000000000LL)
+#define OTHER_SERVER_NS (2 * 1000000000LL)
 #define START_ONE_NS (600 * 1000000000LL) /* a huge spool is recovered */
 #define NO_IDS ((struct log_ids){ 0 })
 
@@ -71,44 +73,6 @@ static void failed(struct master *m, const char *what, enum err e, struct str de
 
 /* ---- what must be there before anybody starts ------------------------------------------------------- */
 
-/* A directory that a power cut takes away takes what lies in it along. */
-static enum err sync_parent(struct master *m, struct str path)
-{
-	int fd;
-	size_t slash = str_rfind(path, '/');
-	TRY(world_open(m->w, WORLD_ABSOLUTE, slash ? str_sub(path, 0, slash) : STR("/"), WORLD_READ | WORLD_DIR, 0, &fd));
-	enum err e = world_sync(m->w, fd);
-	world_close(m->w, fd);
-	return e;
-}
-
-static enum err make_dir(struct master *m, struct str path, unsigned uid, unsigned gid, unsigned mode)
-{
-	int fd;
-	enum err e = world_mkdir(m->w, WORLD_ABSOLUTE, path, mode);
-	if (e == ERR_NOT_FOUND) { /* parents, readable by all: the walls are further in */
-		struct str parent = str_sub(path, 0, str_rfind(path, '/'));
-		e = parent.n ? make_dir(m, parent, 0, 0, 0755) : e;
-		if (e == ERR_NONE)
-			e = world_mkdir(m->w, WORLD_ABSOLUTE, path, mode);
-	}
-	if (e != ERR_NONE && e != ERR_EXISTS)
-		return e;
-	bool ours = e == ERR_NONE;
-	TRY(world_open(m->w, WORLD_ABSOLUTE, path, WORLD_READ | WORLD_DIR, 0, &fd));
-	struct world_stat st;
-	e = world_stat(m->w, fd, &st);
-	if (e == ERR_NONE && world_uid(m->w) == 0 && (ours || st.uid != uid))
-		e = world_set_owner(m->w, fd, uid, gid, mode);
-	if (e == ERR_NONE)
-		e = world_sync(m->w, fd);
-	world_close(m->w, fd);
-	/* Even when it was there: whoever made it may have been killed before this. */
-	TRY(e);
-	e = sync_parent(m, path);
-	return e == ERR_DENIED && !ours ? ERR_NONE : e;
-}
-
 static enum err make_dirs(struct master *m)
 {
 	const struct conf *c = &m->conf;
@@ -125,11 +89,35 @@ static enum err make_dirs(struct master *m)
 		{ c->run, u->uid_control, u->gid_control, 0755 },
 	};
 	for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++) {
-		enum err e = make_dir(m, dirs[i].path, dirs[i].uid, dirs[i].gid, dirs[i].mode);
+		enum err e = dir_make(m->w, dirs[i].path, dirs[i].uid, dirs[i].gid, dirs[i].mode);
 		if (e != ERR_NONE) {
 			failed(m, "make a directory", e, dirs[i].path);
 			return e;
 		}
+		struct str blocked = STR("");
+		e = dir_check_way(m->w, dirs[i].path, dirs[i].uid, dirs[i].gid, &blocked);
+		if (e != ERR_NONE) {
+			failed(m, "a user of the server's own cannot pass this directory: chmod o+x, or choose another place", e, blocked);
+			return e;
+		}
+	}
+	return ERR_NONE;
+}
+
+/* Its sockets would share our ports (SO_REUSEPORT), and clients would be lost on the way to nobody. One that
+ * was killed may take a moment to be gone. */
+static YIELDS enum err be_alone(struct master *m)
+{
+	struct str path = arena_strf(&m->arena, "%.*s/control.sock", STR_ARG(m->conf.run));
+	int64_t until = world_mono_ns(m->w) + OTHER_SERVER_NS;
+	int fd;
+	while (world_connect_path(m->w, path, &fd) == ERR_NONE) {
+		world_close(m->w, fd);
+		if (world_mono_ns(m->w) > until) {
+			failed(m, "start: another server runs with this configuration", ERR_EXISTS, path);
+			return ERR_EXISTS;
+		}
+		TRY(co_sleep_until(world_mono_ns(m->w) + 50 * 1000000LL));
 	}
 	return ERR_NONE;
 }
@@ -462,6 +450,7 @@ static enum err enter_jail(struct master *m)
 
 static YIELDS enum err start_all(struct master *m)
 {
+	TRY(be_alone(m));
 	TRY(make_dirs(m));
 	TRY(open_listeners(m));
 	TRY(scope_spawn(&m->scope, "mender", CO_STACK_SMALL, mender, m));
@@ -559,12 +548,14 @@ static void run(void *arg)
 
 static enum err log_write(void *arg, struct str bytes)
 {
-	return world_write(arg, 2, bytes);
+	struct master *m = arg;
+	return world_write(m->w, m->log.format == LOG_FORMAT_JOURNALD ? WORLD_JOURNAL_FD : 2, bytes);
 }
 
 static int64_t log_now(void *arg)
 {
-	return world_wall_ms(arg);
+	struct master *m = arg;
+	return world_wall_ms(m->w);
 }
 
 static void on_turn(void *arg)
@@ -583,6 +574,11 @@ static enum err load(struct master *m)
 		for (size_t i = 0; i < errs->n; i++)
 			log_config_error(&m->log, NO_IDS, errs->v[i].file, errs->v[i].line, errs->v[i].text);
 	TRY(e);
+	if (m->conf.log_format == LOG_FORMAT_JOURNALD && (e = world_open_journal(m->w)) != ERR_NONE) {
+		failed(m, "log to journald: events go to standard error, as text", e, STR(WORLD_JOURNAL_PATH));
+		m->conf.log_format = LOG_FORMAT_TEXT;
+	}
+	log_flush(&m->log);
 	m->log.format = (enum log_format)m->conf.log_format;
 	m->log.min_level = (enum log_level)m->conf.log_level;
 	struct ipc_writer w = { .b = buf_grow(m->mem, (size_t)16 << 20) };
@@ -604,7 +600,7 @@ int master_main(struct world *w, struct str conf_path)
 	co_queue_init(&m->signals);
 	co_queue_init(&m->died);
 	co_queue_init(&m->lost);
-	struct log_sink sink = { log_write, log_now, w };
+	struct log_sink sink = { log_write, log_now, m };
 	if (log_init(&m->log, mem, sink, LOG_FORMAT_TEXT, LEVEL_INFO, STR("master")) != ERR_NONE)
 		return 71;
 	if (load(m) != ERR_NONE) {

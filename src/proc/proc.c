@@ -110,9 +110,11 @@ static enum err use_configuration(struct proc *p)
 	r.c = cursor_of(copy);
 	TRY(conf_get(&r, &p->conf));
 	TRY(cursor_end(&r.c));
+	log_flush(&p->log); /* in the form that it began with */
 	p->log.format = (enum log_format)p->conf.log_format;
 	p->log.min_level = (enum log_level)p->conf.log_level;
 	p->configured = true;
+	log_process_start(&p->log, (struct log_ids){ 0 }, STR(GODWIT_VERSION), (uint64_t)world_pid(p->w));
 	return ERR_NONE;
 }
 
@@ -239,12 +241,14 @@ static YIELDS enum err dispatch(void *arg, struct ipc_request *rq)
 
 static enum err log_write(void *arg, struct str bytes)
 {
-	return world_write(arg, 2, bytes);
+	struct proc *p = arg;
+	return world_write(p->w, p->log.format == LOG_FORMAT_JOURNALD ? WORLD_JOURNAL_FD : 2, bytes);
 }
 
 static int64_t log_now(void *arg)
 {
-	return world_wall_ms(arg);
+	struct proc *p = arg;
+	return world_wall_ms(p->w);
 }
 
 static void on_turn(void *arg)
@@ -276,7 +280,6 @@ static void proc_run(void *arg)
 	struct proc *p = arg;
 	scope_open(&p->channels, p->loop, NULL);
 	scope_open(&p->work, p->loop, NULL);
-	log_process_start(&p->log, (struct log_ids){ 0 }, STR(GODWIT_VERSION), (uint64_t)world_pid(p->w));
 	if (open_channel(p, WORLD_MASTER_FD, ROLE_MASTER, 0, &p->master) != ERR_NONE)
 		return;
 	while (!p->stopping)
@@ -299,7 +302,7 @@ static enum err proc_init(struct proc *p, struct world *w, const struct proc_ops
 	co_queue_init(&p->start_queue);
 	if (!p->metrics || !p->self)
 		return ERR_NO_MEMORY;
-	struct log_sink sink = { log_write, log_now, w };
+	struct log_sink sink = { log_write, log_now, p };
 	TRY(log_init(&p->log, p->mem, sink, LOG_FORMAT_TEXT, LEVEL_INFO, str_z(role_name(ops->role))));
 	TRY(loop_new(w, &p->loop));
 	loop_on_turn(p->loop, on_turn, p);

@@ -277,10 +277,29 @@ static YIELDS void client_half_close(struct scene *sc)
 	stream_close(&st);
 }
 
+/* H22: the connection is reset while the 250 is on its way: the message is there, once. */
+static YIELDS void client_reset_at_the_end(struct scene *sc)
+{
+	struct stream st;
+	dial(sc, &st);
+	say(&st, STR(OPEN "DATA\r\nall of it\r\n.\r\n"));
+	hear(&st, "220");
+	for (int i = 0; i < 3; i++)
+		hear(&st, "250");
+	hear(&st, "354");
+	int64_t until = world_mono_ns(sc->rig.w) + 5000 * MS;
+	while (sc->rig.messages_n == 0 && world_mono_ns(sc->rig.w) < until)
+		pause_ms(sc, 1);
+	world_set_abort_on_close(sc->rig.w, st.src.fd); /* the reply was never read */
+	stream_close(&st);
+}
+
 static void ends(void **state)
 {
 	run(client_reset);
 	assert_int_equal(scene.rig.messages_n, 0);
+	run(client_reset_at_the_end);
+	assert_int_equal(scene.rig.messages_n, 1);
 	run(client_half_close);
 	assert_int_equal(scene.rig.messages_n, 1);
 }

@@ -46,6 +46,8 @@ static const struct dialogue dialogues[] = {
 	{ "no relay (P5)", S(EHLO MAIL "RCPT TO:<x@elsewhere.example>\r\n"), "220 250 250 550", 0, S(""), 0 },
 	{ "others", S("NOOP\r\nNOOP x y\r\nHELP\r\nVRFY ann\r\nEXPN list\r\nRSET\r\nQUIT\r\n"),
 	  "220 250 250 214 252 252 250 221", 0, S(""), 0 },
+	{ "H36 VRFY says the same of all", S("VRFY ann\r\nVRFY nobody@example.org\r\nVRFY x@elsewhere.example\r\nEXPN nobody\r\n"),
+	  "220 252 252 252 252", 0, S(""), 0 },
 	{ "not offered (H39)", S("STARTTLS\r\nAUTH PLAIN x\r\nETRN '; DROP\r\nTURN\r\nATRN x\r\n"),
 	  "220 502 502 502 502 502", 0, S(""), 0 },
 	{ "arguments", S(EHLO "RSET x\r\nQUIT x\r\nVRFY\r\nEHLO\r\nHELO\r\nQUIT\r\n"),
@@ -467,6 +469,46 @@ static void long_lines(void **state)
 	}
 }
 
+/* H19, H27, H29, H31, H33: one word of a command is long, within the line's limit and beyond it. */
+static void long_words(void **state)
+{
+	static const struct {
+		const char *before, *after;
+		size_t n;
+		const char *reply;
+	} rows[] = {
+		{ "EHLO ", "", 255, "250" },
+		{ "EHLO ", "", 256, "501 5.5.4" },
+		{ "EHLO ", "", 65536, "500 5.5.2" },
+		{ EHLO MAIL "RCPT TO:<", "@example.org>", 64, "250 2.1.5" },
+		{ EHLO MAIL "RCPT TO:<", "@example.org>", 65, "501 5.1.3" },
+		{ EHLO MAIL "RCPT TO:<", "@example.org>", 1000, "501 5.1.3" },
+		{ EHLO MAIL "RCPT TO:<", "@example.org>", 100000, "500 5.5.2" },
+		{ EHLO MAIL "RCPT TO:<a@", ".example.org>", 64, "501 5.1.2" },
+		{ EHLO MAIL "RCPT TO:<a@", ".example.org>", 1000, "501 5.1." },
+		{ EHLO "MAIL FROM:<a@b.example> ENVID=", "", 100, "250 2.1.0" },
+		{ EHLO "MAIL FROM:<a@b.example> ENVID=", "", 101, "501 5.5.4" },
+		{ EHLO "MAIL FROM:<a@b.example> ENVID=", "", 102400, "500 5.5.2" },
+		{ EHLO MAIL "RCPT TO:<ann@example.org> ORCPT=rfc822;", "", 493, "250 2.1.5" },
+		{ EHLO MAIL "RCPT TO:<ann@example.org> ORCPT=rfc822;", "", 494, "501 5.5.4" },
+		{ EHLO MAIL "RCPT TO:<ann@example.org> ORCPT=rfc822;", "", 102400, "500 5.5.2" },
+		{ EHLO "MAIL FROM:<> AUTH=", "", 500, "555 5.5.4" },
+		{ EHLO "MAIL FROM:<> AUTH=", "", 4096, "500 5.5.2" },
+	};
+	for (size_t i = 0; i < COUNT(rows); i++)
+		for (int cut = RIG_WHOLE; cut <= RIG_SEVENS; cut++) {
+			begin(rows[i].before);
+			add_times(rows[i].n, "u");
+			add_times(1, rows[i].after);
+			add_times(1, "\r\nNOOP\r\n");
+			play_script((enum rig_cut)cut);
+			if (count_replies(rows[i].reply) < 1)
+				fail_msg("row %zu: %.*s", i, STR_ARG(last_reply()));
+			bool endless = rows[i].n >= 65536; /* H6: then the connection ends */
+			assert_true(str_starts(last_reply(), endless ? STR("421") : STR("250")));
+		}
+}
+
 /* H7, H32, H40, H46: what is too large or loops is read to its end and refused once. */
 static void bad_messages(void **state)
 {
@@ -641,6 +683,7 @@ int main(void)
 		cmocka_unit_test(bodies_of_all_sizes),
 		cmocka_unit_test(storage_failures),
 		cmocka_unit_test(long_lines),
+		cmocka_unit_test(long_words),
 		cmocka_unit_test(bad_messages),
 		cmocka_unit_test(budgets),
 		cmocka_unit_test(very_many_recipients),

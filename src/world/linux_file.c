@@ -392,10 +392,8 @@ enum err world_lock(struct world *w UNUSED, int fd)
 	return errno == EWOULDBLOCK ? ERR_BUSY : errno_err();
 }
 
-enum err world_read_file(struct world *w, int dirfd, struct str path, size_t max, struct buf *b)
+enum err world_read_all(struct world *w UNUSED, int fd, size_t max, struct buf *b)
 {
-	int fd;
-	TRY(world_open(w, dirfd, path, WORLD_READ, 0, &fd));
 	enum err e = ERR_NONE;
 	for (;;) {
 		size_t n = 0, room = max - b->n < 65536 ? max - b->n : 65536;
@@ -415,6 +413,14 @@ enum err world_read_file(struct world *w, int dirfd, struct str path, size_t max
 		}
 		buf_commit(b, n);
 	}
+	return e;
+}
+
+enum err world_read_file(struct world *w, int dirfd, struct str path, size_t max, struct buf *b)
+{
+	int fd;
+	TRY(world_open(w, dirfd, path, WORLD_READ, 0, &fd));
+	enum err e = world_read_all(w, fd, max, b);
 	world_close(w, fd);
 	return e;
 }

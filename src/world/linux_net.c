@@ -170,6 +170,21 @@ enum err world_connect_stream_path(struct world *w, struct str path, int *fd_out
 	return connect_unix(w, SOCK_STREAM, path, fd_out);
 }
 
+enum err world_open_journal(struct world *w)
+{
+	union sock_addr a;
+	struct timeval most = { .tv_usec = 100000 };
+	TRY(path_addr(STR(WORLD_JOURNAL_PATH), &a));
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return net_err();
+	bool good = connect(fd, &a.any, sizeof a.path) == 0 && dup2(fd, WORLD_JOURNAL_FD) == WORLD_JOURNAL_FD &&
+		    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof most) == 0;
+	enum err e = good ? ERR_NONE : errno == ENOENT ? ERR_NOT_FOUND : net_err();
+	world_close(w, fd);
+	return e;
+}
+
 enum err world_listen_path(struct world *w, struct str path, unsigned mode, int *fd_out)
 {
 	union sock_addr a;

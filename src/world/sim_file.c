@@ -435,11 +435,9 @@ enum err world_lock(struct world *w, int fd)
 	return ERR_NONE;
 }
 
-enum err world_read_file(struct world *w, int dirfd, struct str path, size_t max, struct buf *b)
+enum err world_read_all(struct world *w, int fd, size_t max, struct buf *b)
 {
-	int fd;
 	size_t n = 0;
-	TRY(world_open(w, dirfd, path, WORLD_READ, 0, &fd));
 	enum err e = sim_enter_op(w, SIM_READ, 20 * US);
 	const struct sim_inode *i = inode_of(w, fd);
 	if (e == ERR_NONE && i->size > max - b->n)
@@ -451,6 +449,14 @@ enum err world_read_file(struct world *w, int dirfd, struct str path, size_t max
 		e = buf_err(b);
 	if (n)
 		buf_commit(b, n);
+	return e;
+}
+
+enum err world_read_file(struct world *w, int dirfd, struct str path, size_t max, struct buf *b)
+{
+	int fd;
+	TRY(world_open(w, dirfd, path, WORLD_READ, 0, &fd));
+	enum err e = world_read_all(w, fd, max, b);
 	world_close(w, fd);
 	return e;
 }

@@ -123,6 +123,11 @@ enum err world_listen_path(struct world *w, struct str path, unsigned mode, int 
 	return e;
 }
 
+enum err world_open_journal(struct world *w UNUSED)
+{
+	return ERR_NOT_FOUND;
+}
+
 enum err world_connect_path(struct world *w, struct str path, int *fd_out)
 {
 	return sim_connect_path(w, w->host, path, fd_out);

@@ -152,8 +152,10 @@ enum err world_list(struct world *w, int dirfd, enum err (*each)(void *arg, stru
 enum err world_free_space(struct world *w, int fd, uint64_t *bytes_out, uint64_t *inodes_out) MUST_CHECK;
 /* An exclusive lock on the open file, held until it is closed; ERR_BUSY when another process has it. */
 enum err world_lock(struct world *w, int fd) MUST_CHECK;
-/* BLOCKING. A whole file of at most max bytes into b. */
+/* BLOCKING. What is left of a file, pipe or stream socket, at most max bytes, into b. */
 struct buf;
+enum err world_read_all(struct world *w, int fd, size_t max, struct buf *b) MUST_CHECK;
+/* BLOCKING. A whole file of at most max bytes into b. */
 enum err world_read_file(struct world *w, int dirfd, struct str path, size_t max, struct buf *b) MUST_CHECK;
 
 /* ---- sockets ------------------------------------------------------------------------------ */
@@ -165,6 +167,13 @@ enum err world_listen(struct world *w, const struct ip *addr, int reuse_port, in
 /* A SOCK_SEQPACKET socket in the file system, replacing a dead one; mode e.g. 0660. */
 enum err world_listen_path(struct world *w, struct str path, unsigned mode, int *fd_out) MUST_CHECK;
 enum err world_connect_path(struct world *w, struct str path, int *fd_out) MUST_CHECK;
+/*
+ * journald's datagram socket takes the place of standard output, here and in all that are started later;
+ * WORLD_JOURNAL_FD is for world_write(), a datagram each. Who does not read for long loses some.
+ */
+#define WORLD_JOURNAL_PATH "/run/systemd/journal/socket"
+#define WORLD_JOURNAL_FD 1
+enum err world_open_journal(struct world *w) MUST_CHECK;
 /*
  * Connects to a SOCK_STREAM socket in the file system (LMTP). ERR_BUSY: its queue is full; ERR_NOT_FOUND. Goes
  * on in the jail when that has WORLD_MAY_CONNECT and the socket's directory among dirs[].

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A spool on a disk of a few MiB (hostile row H111): 452, nothing lost, and it recovers by itself."""
+"""A spool, mailboxes, a history on a disk of a few MiB (hostile row H111): 452 or a later delivery, nothing lost, no
+half mails, and it recovers by itself."""
+import json
 import os
+import pathlib
 import smtplib
 import subprocess
 import sys
@@ -15,18 +18,22 @@ BODY = "Subject: x\r\nX-Serial: {};\r\n\r\n" + ("z" * 70 + "\r\n") * 800  # abou
 
 
 class SmallDisk(Server):
-    """The spool is a tmpfs of a mount namespace of its own, gone with the server."""
+    """One of its directories is a tmpfs of a mount namespace of its own, gone with the server."""
 
-    def __init__(self, size, extra):
-        self.size = size
+    def __init__(self, size, extra, place="spool", owner=902):
+        self.size, self.place, self.owner = size, place, owner
         super().__init__(extra)
 
+    def inside(self, directory):
+        """The directory as the server's processes see it."""
+        return pathlib.Path(f"/proc/{self.process.pid}/root{self.base}") / directory
+
     def start(self, wait=True):
-        spool = self.base / "spool"
-        spool.mkdir(exist_ok=True)
+        place = self.base / self.place
+        place.mkdir(parents=True, exist_ok=True)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={self.size},mode=700,uid=902,gid=902 tmpfs "{spool}" && '
+                ["unshare", "-m", "sh", "-c", f'mount -t tmpfs -o size={self.size},mode=711,uid={self.owner},gid={self.owner} tmpfs "{place}" && '
                  f'exec "{GODWIT}" serve -c "{self.conf}"'], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         if wait:
             wait_for(self.greets, 30, "the greeting")
@@ -76,3 +83,44 @@ def test_little_free_space_puts_mail_off_early():
         with server.smtp() as s:
             s.ehlo()
             wait_for(lambda: s.docmd("MAIL", "FROM:<b@example.net>")[0] == 452 or s.rset() is None, 10, "452")
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not can_mount(), reason="mount namespaces are not allowed here")
+def test_full_mailboxes_keep_mail_in_the_queue():
+    with SmallDisk("1m", "timeouts { retry_first 1s; retry_max 2s; }", "mail", 903) as server:
+        server.account("alice@example.org")
+        new = server.inside("mail") / "example.org" / "alice"
+        with server.smtp() as s:
+            for i in range(40):  # about 2.3 MB
+                s.sendmail("b@example.net", ["alice@example.org"], BODY.format(i))
+        def is_full():
+            rows = json.loads(server.cli("queue", "list", "--json").stdout)
+            return rows["messages"] > 0 and all(r["attempts"] > 1 for r in rows["rows"])
+        wait_for(is_full, 30, "deliveries to be put off")
+        assert "the quota of the mailbox is full" in server.cli("queue", "list").stdout
+        wait_for(lambda: not list((new / "tmp").iterdir()), 10, "no half mail to take up the room")
+        seen = set()
+        def read_some():  # a reader makes room; what it sees is whole
+            for path in (new / "new").iterdir():
+                text = path.read_text()
+                assert text.count("z" * 70 + "\n") == 800
+                serial = text.split("X-Serial: ")[1].split(";")[0]
+                assert serial not in seen
+                seen.add(serial)
+                path.unlink()
+            return len(seen) == 40
+        wait_for(read_some, 60, "all of them")
+        wait_for(lambda: server.queue()["messages"] == 0, 10, "an empty queue")
+        assert not list((new / "tmp").iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not can_mount(), reason="mount namespaces are not allowed here")
+def test_a_full_history_stops_no_mail():
+    with SmallDisk("256k", "", "state/history", 905) as server:
+        server.account("alice@example.org")
+        with server.smtp() as s:
+            for i in range(600):
+                s.sendmail(f"{'b' * 60}{i}@example.net", ["alice@example.org"], f"Subject: x\r\nMessage-ID: <{'m' * 200}{i}@x>\r\n\r\nx\r\n")
+        server.wait_messages("alice@example.org", 600, 60)
+        wait_for(lambda: server.queue()["messages"] == 0, 20, "an empty queue")
+        assert server.greets_control()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real clients against a real server: what a new user would try first."""
 import email
+import os
 import re
 import shutil
 import smtplib
@@ -115,6 +116,25 @@ def test_send_command(server):
     deliver(server, lambda: server.cli("send", "-f", "carol@example.org", "alice@example.org", input="Subject: from the shell\n\nhi\n"))
     failed = server.cli("send", "nobody@example.org", input="Subject: x\n\n", check=False)
     assert failed.returncode == 67 and "5.1.1" in failed.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
+def test_send_reads_a_pipe_of_another_user(server, tmp_path):
+    """As cron, su and web servers start it; a socket is no file that could be opened by a name either."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(b"Subject: by a socket\n\nhi\n")
+        ours.shutdown(socket.SHUT_WR)
+        deliver(server, lambda: server.cli("send", "alice@example.org", stdin=theirs))
+    link = tmp_path / "sendmail"
+    link.symlink_to(GODWIT)
+    got = deliver(server, lambda: subprocess.run(
+        [link, "-oi", "-odi", "-fcarol@example.org", "-t"], input=b"To: Alice <alice@example.org>\nSubject: by sendmail\n\nhi\n",
+        env={"GODWIT_CONF": str(server.conf)}, check=True, timeout=60))
+    assert b"Return-Path: <carol@example.org>" in got and b"Subject: by sendmail" in got
+    done = subprocess.run(["setpriv", "--reuid=65534", "--regid=905", "--clear-groups", GODWIT, "send", "-c", str(server.conf), "alice@example.org"],
+                          input=b"Subject: as nobody\n\nhi\n", capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_aliases_take_effect_at_once(server):

@@ -183,7 +183,7 @@ static void session(void *arg)
 	int other;
 	struct client *c = played_client(r, &other);
 	result = client_greet(c, &r->d);
-	while (result == ERR_NONE && r->d.open > 0 && client_can_go_on(c))
+	while (result == ERR_NONE && r->d.open > 0 && client_can_go_on(c, &r->d))
 		result = client_deliver(c, &r->d);
 	client_drop(c);
 	world_close(r->w, other);

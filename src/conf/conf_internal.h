@@ -28,7 +28,7 @@ struct parser {
 	struct conf_place *lmtp; /* the mailbox lmtp directives */
 	size_t lmtp_n, lmtp_cap;
 	size_t block_first; /* listen: the first listener of the open block */
-	bool given[192];    /* by index in conf_directives, of the top and the once-only blocks */
+	bool given[192];    /* by index in conf_directives: of the open block, if it is a named one */
 };
 
 /* ---- conf.c ---- */

@@ -134,6 +134,13 @@ static const struct {
 	{ GOOD "nonsense { a b; }", 2, 1, "unknown directive" },
 	{ GOOD "route { }", 2, 1, "takes one name" },
 	{ GOOD "route \"\" { }", 2, 7, "1 to 64 characters" },
+	{ GOOD "route a { rate 5; } route b { rate 5; connections 1; rate 6; }", 2, 54, "rate is given twice" },
+	{ GOOD "route a { to a.org; to b.org; }", 2, 21, "to is given twice" },
+	{ GOOD "route a { via smtp a; via smtp b; }", 2, 23, "via is given twice" },
+	{ GOOD "domain a.org { mailbox maildir; mailbox maildir; }", 2, 33, "mailbox is given twice" },
+	{ GOOD "relay_domain a.org { recipients \"/a\"; recipients \"/b\"; }", 2, 39, "recipients is given twice" },
+	{ GOOD "listen two { address *:26; tls none; tls none; }", 2, 38, "tls is given twice" },
+	{ GOOD "listen two { address *:26; address *:27; }", 2, 28, "address is given twice" },
 	{ GOOD "route a { } route a { }", 2, 19, "route a is given twice" },
 	{ GOOD "route a { vai mx; }", 2, 11, "did you mean 'via'?" },
 	{ GOOD "route a { to; }", 2, 11, "one or more values" },
@@ -280,7 +287,7 @@ static void understands_routes(void **state)
 	assert_int_equal(r->conf.routes[2].ip, IP_CHOICE_PREFER_V4);
 	done(r);
 	r = parse(GOOD "route r { to b.org *.a.org; via lmtp unix:/l; } domain b.org { mailbox lmtp; } domain x.a.org { mailbox lmtp; }\n"
-		       "domain c.org { mailbox lmtp; mailbox maildir; } domain d.org { }");
+		       "domain c.org { mailbox maildir; } domain d.org { }");
 	assert_int_equal(r->errs.n, 0);
 	assert_int_equal(r->conf.domains[0].mailbox, MAILBOX_KIND_LMTP);
 	assert_int_equal(r->conf.domains[2].mailbox, MAILBOX_KIND_MAILDIR);

@@ -158,6 +158,39 @@ static void test_waiting(void **state)
 	bed_close(&b);
 }
 
+static struct site *fails_twice(struct bed *b, uint32_t dest, int64_t now_ms)
+{
+	for (unsigned i = 0; i < 2; i++)
+		end(b, dest, dest_start(&b->s, dest, now_ms), RELAY_REACH_UNREACHABLE, "", now_ms);
+	return dest_get(&b->s, dest)->site;
+}
+
+/* The operator's flush opens the places of what it concerns, each once. */
+static void test_flush(void **state)
+{
+	struct bed b;
+	bed_open(&b);
+	uint32_t x = find(&b, &routes[1], "a@x.example"), y = find(&b, &routes[3], "a@y.example");
+	struct site *sx = fails_twice(&b, x, 0), *sy = fails_twice(&b, y, 0);
+	sites_begin_flush(&b.s);
+	dest_flush(&b.s, DEST_UNKNOWN, 1);
+	dest_flush(&b.s, x, 1);
+	assert_true(site_may_start(sx, 1));
+	assert_true(site_in_back_off(sy, 1));
+	(void)fails_twice(&b, x, 2);
+	dest_flush(&b.s, x, 3);
+	assert_true(site_in_back_off(sx, 3));
+	sites_begin_flush(&b.s);
+	dest_flush(&b.s, x, 3);
+	assert_true(site_may_start(sx, 3));
+	assert_true(site_in_back_off(sy, 3));
+	sites_open_all(&b.s, 3);
+	assert_true(site_may_start(sy, 3));
+	dest_drop(&b.s, x);
+	dest_drop(&b.s, y);
+	bed_close(&b);
+}
+
 /* Domains of one provider share a window once their MX hosts are known. */
 static void test_shared(void **state)
 {
@@ -207,7 +240,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_route_for), cmocka_unit_test(test_window), cmocka_unit_test(test_waiting),
-		cmocka_unit_test(test_shared),	  cmocka_unit_test(test_reserve_and_rate),
+		cmocka_unit_test(test_flush),	  cmocka_unit_test(test_shared),
+		cmocka_unit_test(test_reserve_and_rate),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -421,15 +421,35 @@ int64_t sites_wake_ms(const struct sites *s)
 	return n ? n->key : INT64_MAX;
 }
 
+static void site_open(struct sites *s, struct site *site, int64_t now_ms)
+{
+	site->open_at_ms = 0;
+	if (site->window < SITE_WINDOW_FIRST && site->limit >= SITE_WINDOW_FIRST)
+		site->window = SITE_WINDOW_FIRST;
+	site_look(s, site, now_ms);
+}
+
 void sites_open_all(struct sites *s, int64_t now_ms)
 {
 	size_t it = 0;
 	struct str name;
 	struct site *site;
-	while ((site = table_next(&s->by_name, &it, &name))) {
-		site->open_at_ms = 0;
-		if (site->window < SITE_WINDOW_FIRST && site->limit >= SITE_WINDOW_FIRST)
-			site->window = SITE_WINDOW_FIRST;
-		site_look(s, site, now_ms);
-	}
+	while ((site = table_next(&s->by_name, &it, &name)))
+		site_open(s, site, now_ms);
+}
+
+void sites_begin_flush(struct sites *s)
+{
+	s->flushes++;
+}
+
+void dest_flush(struct sites *s, uint32_t dest, int64_t now_ms)
+{
+	if (dest == DEST_UNKNOWN || dest == DEST_LOCAL)
+		return;
+	struct site *site = dest_get(s, dest)->site;
+	if (site->flushed == s->flushes)
+		return;
+	site->flushed = s->flushes;
+	site_open(s, site, now_ms);
 }

@@ -36,6 +36,7 @@ struct site {
 	uint32_t coming;	/* deliveries that are begun for it and still read their message */
 	uint16_t failures;	/* in a row */
 	uint8_t turn;		/* whose list is next */
+	uint32_t flushed;	/* in this flush it was opened */
 	int64_t open_at_ms;	/* in back-off until then */
 	int64_t back_off_ms;
 	int64_t next_start_ms;	/* by the rate */
@@ -62,6 +63,7 @@ struct sites {
 	struct heap wakes;
 	struct list ready;
 	size_t sites_n;
+	uint32_t flushes;
 	int64_t back_off_first_ms, back_off_max_ms; /* of a place that is down; the owner may shorten them */
 };
 
@@ -103,7 +105,12 @@ void site_wait(struct sites *s, struct site *site, struct list *link, uint8_t se
 struct list *sites_next(struct sites *s, int64_t now_ms);
 /* When a site that is closed may start again: INT64_MAX when none waits for that. */
 int64_t sites_wake_ms(const struct sites *s);
-/* Lets closed sites start at once (the operator's flush). */
+/*
+ * The operator's flush: closed sites may start at once; all of them, or those of the destinations that follow,
+ * each but once: one that is closed again meanwhile stays so. DEST_UNKNOWN and DEST_LOCAL: no-op.
+ */
 void sites_open_all(struct sites *s, int64_t now_ms);
+void sites_begin_flush(struct sites *s);
+void dest_flush(struct sites *s, uint32_t dest, int64_t now_ms);
 
 #endif

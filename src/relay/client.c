@@ -360,18 +360,31 @@ static void refuse_open(struct transaction *t, const char *enhanced, struct str 
 	delivery_decide_open(t->d, finding_make(enhanced, text), t->by);
 }
 
-/* RFC 6531 §3.2: never to a server without SMTPUTF8. */
-static void check_utf8(struct transaction *t)
+static YIELDS enum err look_for_8bit(struct delivery *d, bool *yes_out)
+{
+	enum err e = delivery_has_8bit(d, yes_out);
+	return e == ERR_NONE || e == ERR_CANCELLED ? e : client_own_trouble(d, e);
+}
+
+/*
+ * RFC 6531 §3.2: never to a server without SMTPUTF8. Many clients ask for it whatever they send: what is all
+ * ASCII needs it not. (With 8-bit bytes somewhere they may be those of a header within the MIME structure.)
+ */
+static YIELDS enum err check_utf8(struct transaction *t)
 {
 	struct delivery *d = t->d;
 	struct str text = STR("the address is not ASCII, and the server does not offer SMTPUTF8");
+	bool global = str_has_8bit(d->in->reverse_path);
 	if (t->c->caps.has & CAP_SMTPUTF8)
-		return;
-	if (d->in->smtputf8 || str_has_8bit(d->in->reverse_path))
+		return ERR_NONE;
+	if (!global && d->in->smtputf8)
+		TRY(look_for_8bit(d, &global));
+	if (global)
 		refuse_open(t, "5.6.7", STR("the message needs SMTPUTF8, which the server does not offer"));
 	for (size_t i = 0; i < d->n; i++)
 		if (d->rcpts[i].state == DELIVERY_OPEN && str_has_8bit(d->rcpts[i].in->address))
 			delivery_decide(d, i, finding_make("5.6.7", text), t->by, false);
+	return ERR_NONE;
 }
 
 /* RFC 6152 §3: what is not 7 bit goes to a server that offers 8BITMIME, or back; RFC 3030 §3 likewise. */
@@ -384,10 +397,10 @@ static YIELDS enum err check_body(struct transaction *t)
 		refuse_open(t, "5.6.1", STR("the message is binary, and the server does not offer BINARYMIME"));
 	if (d->in->body_kind != BODY_KIND_EIGHT_BIT_MIME || has & CAP_8BITMIME)
 		return ERR_NONE;
-	enum err e = delivery_has_8bit(d, &eight);
-	if (e == ERR_NONE && eight)
+	TRY(look_for_8bit(d, &eight));
+	if (eight)
 		refuse_open(t, "5.6.3", STR("the message has 8-bit bytes, and the server does not offer 8BITMIME"));
-	return e == ERR_NONE || e == ERR_CANCELLED ? e : client_own_trouble(d, e);
+	return ERR_NONE;
 }
 
 static YIELDS enum err check_fit(struct transaction *t)
@@ -397,7 +410,7 @@ static YIELDS enum err check_fit(struct transaction *t)
 	if (max && d->bytes > max) /* RFC 1870 §6.1 */
 		refuse_open(t, "5.3.4", arena_strf(d->arena, "the message has %llu bytes, and the server takes %llu at most",
 						   (unsigned long long)d->bytes, (unsigned long long)max));
-	check_utf8(t);
+	TRY(check_utf8(t));
 	return check_body(t);
 }
 

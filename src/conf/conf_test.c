@@ -160,6 +160,7 @@ static const struct {
 	{ GOOD "route a { via smtp a b c d e f g h i j k l m n o p q; }", 2, 52, "at most 16" },
 	{ GOOD "route a { source eth0; }", 2, 18, "is not an address of this machine" },
 	{ GOOD "route a { source 192.0.2.1 192.0.2.2; }", 2, 28, "one IPv4 and one IPv6 address" },
+	{ GOOD "route a { hostname out..example; }", 2, 20, "not a domain name" },
 	{ GOOD "route a { ip v4; }", 2, 14, "prefer_v4, prefer_v6, only_v4 or only_v6" },
 	{ GOOD "route a { connections 0; }", 2, 23, "connections is out of range: 1 to 1000" },
 	{ GOOD "route a { rate some; }", 2, 16, "is not a number" },
@@ -254,7 +255,7 @@ static void understands_routes(void **state)
 				      "to Example.NET *.Example.net; from a.org <>;\n"
 				      "via smtp Hub.example.net order 10 weight 3 192.0.2.1:2525 order 20 [2001:db8::1]:26\n"
 				      "2001:db8::2 weight 0 h.example:587;\n"
-				      "source 192.0.2.9 2001:db8::9; ip only_v6; connections 3; rate 600; }\n"
+				      "source 192.0.2.9 2001:db8::9; hostname Out.example.net; ip only_v6; connections 3; rate 600; }\n"
 				      "route boxes { to b.org; via lmtp unix:/run/lmtp.sock 127.0.0.1 localhost:2424; }\n"
 				      "route plain { via mx; ip prefer_v4; }");
 	assert_int_equal(r->errs.n, 0);
@@ -275,6 +276,8 @@ static void understands_routes(void **state)
 	assert_hop(&a->hops[4], "h.example", 587, 0, 1);
 	assert_int_equal(a->source_v4.family, IP_V4);
 	assert_int_equal(a->source_v6.family, IP_V6);
+	assert_str(a->hostname, STR("out.example.net"));
+	assert_str(b->hostname, STR(""));
 	assert_int_equal(a->ip, IP_CHOICE_ONLY_V6);
 	assert_int_equal(a->connections, 3);
 	assert_int_equal(a->rate, 600);

@@ -97,6 +97,19 @@ static void reuse_body(void *arg UNUSED)
 	end(1);
 }
 
+/* RFC 5321 §4.1.4: a name that belongs to the address which we come from. */
+/* coroutine */
+static void hostname_body(void *arg UNUSED)
+{
+	loopback(&servers[0]);
+	ANSWERS(0, 0, HI, "502 what", "250 mx", MESSAGE, "221 bye");
+	begin(1);
+	rig.route.hostname = STR("out.example.org");
+	send_one(1, "A250/2.0.0");
+	assert_str(buf_str(&servers[0].heard), STR("EHLO out.example.org\r\nHELO out.example.org\r\n" C_MESSAGE));
+	end(1);
+}
+
 /* coroutine */
 static void stale_body(void *arg UNUSED)
 {
@@ -448,6 +461,7 @@ static void unix_socket_body(void *arg UNUSED)
 		log_flush(&rig.log);    \
 	}
 TEST(reuse)
+TEST(hostname)
 TEST(stale)
 TEST(injected)
 TEST(uncertain)
@@ -481,7 +495,7 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(reuse),	cmocka_unit_test(stale), cmocka_unit_test(uncertain),
+		cmocka_unit_test(reuse),	cmocka_unit_test(hostname),	cmocka_unit_test(stale), cmocka_unit_test(uncertain),
 		cmocka_unit_test(injected),	cmocka_unit_test(mailmax),	cmocka_unit_test(domainmax),	cmocka_unit_test(domainmax_pool),
 		cmocka_unit_test(expiry), cmocka_unit_test(next_host),
 		cmocka_unit_test(refused_port), cmocka_unit_test(split), cmocka_unit_test(never),

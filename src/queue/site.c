@@ -239,7 +239,9 @@ static enum site_kind kind_of(const struct site *site)
 static bool kind_may_start(const struct sites *s, enum site_kind kind)
 {
 	uint32_t strangers = s->flying[false], most = kind == SITE_STRANGER ? SITES_CROWD_MAX : SITES_STRANGERS_MAX;
-	return strangers + s->flying[true] < SITES_FLIGHT_MAX && (kind == SITE_KNOWN || strangers < most);
+	size_t bytes = kind == SITE_STRANGER ? SITES_CROWD_BYTES : SITES_STRANGERS_BYTES;
+	return strangers + s->flying[true] < SITES_FLIGHT_MAX &&
+	       (kind == SITE_KNOWN || (strangers < most && s->stranger_bytes < bytes));
 }
 
 bool site_may_start(const struct site *site, int64_t now_ms)

@@ -31,6 +31,8 @@
 #define SITES_FLIGHT_MAX 768u	 /* deliveries under way to all sites */
 #define SITES_STRANGERS_MAX 512u /* of these, to strangers */
 #define SITES_CROWD_MAX 256u	 /* with so many of those, each stranger has but one */
+#define SITES_STRANGERS_BYTES ((size_t)24 << 20) /* of messages in memory that they hold */
+#define SITES_CROWD_BYTES ((size_t)8 << 20)	 /* with so many, likewise */
 #define SITE_WINDOW_FIRST 5u /* under way to a place that nothing is known of */
 #define DEST_UNKNOWN 0u	     /* the envelope was not read yet */
 #define DEST_LOCAL 1u	     /* our own mailboxes: no window */
@@ -79,6 +81,7 @@ struct sites {
 	struct list ready;
 	struct list crowd[SITE_KINDS]; /* sites where something waits, and one of the bounds on all stops it */
 	uint32_t flying[2];   /* under way or coming; [known] */
+	size_t stranger_bytes; /* in memory, of messages under way to strangers: the owner counts them */
 	size_t sites_n;
 	uint32_t flushes;
 	int64_t back_off_first_ms, back_off_max_ms; /* of a place that is down; the owner may shorten them */

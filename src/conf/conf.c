@@ -91,7 +91,7 @@ static void use_directive(struct parser *p, enum conf_block block)
 		const struct conf_directive *d = &conf_directives[i];
 		if (d->block != block || !str_eq(p->words[0].text, str_z(d->name)))
 			continue;
-		bool once = !is_named(block) && d->kind != CONF_STUB;
+		bool once = d->kind != CONF_STUB; /* which adds to what is there */
 		if (once && p->given[i])
 			conf_fail(p, &p->words[0], arena_strf(p->arena, "%s is given twice", d->name));
 		p->given[i] |= once;
@@ -99,6 +99,14 @@ static void use_directive(struct parser *p, enum conf_block block)
 		return;
 	}
 	unknown(p, block, &p->words[0]);
+}
+
+/* Each named block is a new one; the others are one wherever they stand. */
+static void begin_named(struct parser *p, enum conf_block block)
+{
+	for (size_t i = 0; i < conf_directives_n; i++)
+		if (conf_directives[i].block == block)
+			p->given[i] = false;
 }
 
 static bool open_listen(struct parser *p)
@@ -216,6 +224,8 @@ static enum conf_block open_block(struct parser *p, enum conf_block outer)
 	if ((block == CONF_IN_LISTEN && !open_listen(p)) || (block == CONF_IN_DOMAIN && !open_domain(p)) ||
 	    (block == CONF_IN_ROUTE && !conf_open_route(p)) || (block == CONF_IN_RELAY_DOMAIN && !open_relay_domain(p)))
 		return CONF_TOP;
+	if (named)
+		begin_named(p, block);
 	return block;
 }
 

@@ -29,7 +29,7 @@ struct parser {
 	size_t lmtp_n, lmtp_cap;
 	size_t block_first; /* listen: the first listener of the open block */
 	size_t block_errors; /* errors noted when the open block began */
-	bool given[192];    /* by index in conf_directives, of the top and the once-only blocks */
+	bool given[192];    /* by index in conf_directives: of the open block, if it is a named one */
 };
 
 /* ---- conf.c ---- */

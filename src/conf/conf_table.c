@@ -54,6 +54,7 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_ROUTE, "from", CONF_PATTERNS, ROU(from), "", 0, 0, "Sender domains, likewise; <>: the null reverse-path. Without it: any." },
 	{ CONF_IN_ROUTE, "via", CONF_VIA, ROU(kind), "mx", 0, 0, "mx: the recipient domain's MX hosts. smtp HOST[:PORT] …: these hosts. lmtp HOST:PORT or lmtp unix:/PATH: by LMTP (RFC 2033). Behind a host, order N and weight N: lower orders first, those of one order by their weights." },
 	{ CONF_IN_ROUTE, "source", CONF_SOURCE, ROU(source_v4), "", 0, 0, "Address to send from: at most one IPv4 and one IPv6 address." },
+	{ CONF_IN_ROUTE, "hostname", CONF_NAME, ROU(hostname), "", 0, 0, "Our name after EHLO, where the route's source address has one of its own: it should resolve to that address and back. Default: hostname at the top." },
 	{ CONF_IN_ROUTE, "ip", CONF_IP_CHOICE, ROU(ip), "any", 0, 0, "Which addresses of a host: any (both families in turn), prefer_v4, prefer_v6, only_v4 or only_v6." },
 	{ CONF_IN_ROUTE, "connections", CONF_COUNT, ROU(connections), "20", 1, 1000, "Most messages under way to one destination." },
 	{ CONF_IN_ROUTE, "rate", CONF_COUNT, ROU(rate), "0", 0, 1000000, "Most messages a minute to one destination; 0: no limit." },

@@ -134,6 +134,13 @@ static const struct {
 	{ GOOD "nonsense { a b; }", 2, 1, "unknown directive" },
 	{ GOOD "route { }", 2, 1, "takes one name" },
 	{ GOOD "route \"\" { }", 2, 7, "1 to 64 characters" },
+	{ GOOD "route a { rate 5; } route b { rate 5; connections 1; rate 6; }", 2, 54, "rate is given twice" },
+	{ GOOD "route a { to a.org; to b.org; }", 2, 21, "to is given twice" },
+	{ GOOD "route a { via smtp a; via smtp b; }", 2, 23, "via is given twice" },
+	{ GOOD "domain a.org { mailbox maildir; mailbox maildir; }", 2, 33, "mailbox is given twice" },
+	{ GOOD "relay_domain a.org { recipients \"/a\"; recipients \"/b\"; }", 2, 39, "recipients is given twice" },
+	{ GOOD "listen two { address *:26; tls none; tls none; }", 2, 38, "tls is given twice" },
+	{ GOOD "listen two { address *:26; address *:27; }", 2, 28, "address is given twice" },
 	{ GOOD "route a { } route a { }", 2, 19, "route a is given twice" },
 	{ GOOD "route a { vai mx; }", 2, 11, "did you mean 'via'?" },
 	{ GOOD "route a { to; }", 2, 11, "one or more values" },
@@ -153,6 +160,7 @@ static const struct {
 	{ GOOD "route a { via smtp a b c d e f g h i j k l m n o p q; }", 2, 52, "at most 16" },
 	{ GOOD "route a { source eth0; }", 2, 18, "is not an address of this machine" },
 	{ GOOD "route a { source 192.0.2.1 192.0.2.2; }", 2, 28, "one IPv4 and one IPv6 address" },
+	{ GOOD "route a { hostname out..example; }", 2, 20, "not a domain name" },
 	{ GOOD "route a { ip v4; }", 2, 14, "prefer_v4, prefer_v6, only_v4 or only_v6" },
 	{ GOOD "route a { connections 0; }", 2, 23, "connections is out of range: 1 to 1000" },
 	{ GOOD "route a { rate some; }", 2, 16, "is not a number" },
@@ -247,7 +255,7 @@ static void understands_routes(void **state)
 				      "to Example.NET *.Example.net; from a.org <>;\n"
 				      "via smtp Hub.example.net order 10 weight 3 192.0.2.1:2525 order 20 [2001:db8::1]:26\n"
 				      "2001:db8::2 weight 0 h.example:587;\n"
-				      "source 192.0.2.9 2001:db8::9; ip only_v6; connections 3; rate 600; }\n"
+				      "source 192.0.2.9 2001:db8::9; hostname Out.example.net; ip only_v6; connections 3; rate 600; }\n"
 				      "route boxes { to b.org; via lmtp unix:/run/lmtp.sock 127.0.0.1 localhost:2424; }\n"
 				      "route plain { via mx; ip prefer_v4; }");
 	assert_int_equal(r->errs.n, 0);
@@ -268,6 +276,8 @@ static void understands_routes(void **state)
 	assert_hop(&a->hops[4], "h.example", 587, 0, 1);
 	assert_int_equal(a->source_v4.family, IP_V4);
 	assert_int_equal(a->source_v6.family, IP_V6);
+	assert_str(a->hostname, STR("out.example.net"));
+	assert_str(b->hostname, STR(""));
 	assert_int_equal(a->ip, IP_CHOICE_ONLY_V6);
 	assert_int_equal(a->connections, 3);
 	assert_int_equal(a->rate, 600);
@@ -280,7 +290,7 @@ static void understands_routes(void **state)
 	assert_int_equal(r->conf.routes[2].ip, IP_CHOICE_PREFER_V4);
 	done(r);
 	r = parse(GOOD "route r { to b.org *.a.org; via lmtp unix:/l; } domain b.org { mailbox lmtp; } domain x.a.org { mailbox lmtp; }\n"
-		       "domain c.org { mailbox lmtp; mailbox maildir; } domain d.org { }");
+		       "domain c.org { mailbox maildir; } domain d.org { }");
 	assert_int_equal(r->errs.n, 0);
 	assert_int_equal(r->conf.domains[0].mailbox, MAILBOX_KIND_LMTP);
 	assert_int_equal(r->conf.domains[2].mailbox, MAILBOX_KIND_MAILDIR);

@@ -45,6 +45,18 @@ static enum err read_own(struct world *w, struct str dir, struct buf *b)
 	return e;
 }
 
+/* P4. Not through a symlink, and not a FIFO, which can be read but once. */
+static void warn_if_exposed(struct proc *p, struct str path)
+{
+	struct world_stat st = { 0 };
+	int fd;
+	if (world_open(p->w, WORLD_ABSOLUTE, path, WORLD_READ | WORLD_REGULAR, 0, &fd) != ERR_NONE)
+		return;
+	if (world_stat(p->w, fd, &st) == ERR_NONE && st.mode & 06)
+		log_srs_secret_exposed(&p->log, (struct log_ids){ 0 }, path);
+	world_close(p->w, fd);
+}
+
 /* The first use makes libcrypto read its configuration. */
 static enum err try_it(const struct srs *s)
 {
@@ -76,6 +88,8 @@ enum err secret_load(struct proc *p, struct str dir, struct arena *arena, struct
 					 STR("expected: up to 8 secrets of 16 characters or more, "
 					     "one a line"));
 	}
+	if (e == ERR_NONE)
+		warn_if_exposed(p, path);
 	if (e == ERR_NONE)
 		e = try_it(srs_out);
 	if (e != ERR_NONE && e != ERR_SYNTAX && e != ERR_LIMIT)

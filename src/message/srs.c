@@ -8,6 +8,7 @@
 #include "smtp/address.h"
 
 #define HASH_CHARS  8u
+#define DAY_CHARS   2u
 #define DAY_MS	    INT64_C(86400000)
 #define DAYS_MODULO 1024u
 #define DAYS_EARLY  1u /* a clock that runs behind, or another server's that runs ahead */
@@ -99,8 +100,8 @@ static int base32_value(char c)
 
 static bool is_fresh(struct str day, int64_t now_ms)
 {
-	int high = day.n == 2 ? base32_value(day.p[0]) : -1;
-	int low = day.n == 2 ? base32_value(day.p[1]) : -1;
+	int high = day.n == DAY_CHARS ? base32_value(day.p[0]) : -1;
+	int low = day.n == DAY_CHARS ? base32_value(day.p[1]) : -1;
 	if (high < 0 || low < 0)
 		return false;
 	unsigned then = (unsigned)high << 5 | (unsigned)low;
@@ -149,10 +150,12 @@ static bool split_hash(struct str rest, struct str *hash_out, struct str *signed
 
 /* ---- there -------------------------------------------------------------------------------- */
 
-/* What is signed, and the tag that stands before it. */
+/* What is signed, which begins with the day, and the tag that stands before it. */
 static const char *make_signed(struct str content, struct str domain, int64_t now_ms, struct buf *b)
 {
 	struct str rest, hash, inner, first, tail;
+	buf_add_char(b, base32[day_of(now_ms) >> 5]);
+	buf_add_char(b, base32[day_of(now_ms) & 31]);
 	if (after_tag(content, "SRS1", &rest) && split_hash(rest, &hash, &inner) &&
 	    split_domain(inner, &first, &tail)) {
 		buf_add(b, inner); /* the second forwarder's hash gives way to ours */
@@ -164,8 +167,6 @@ static const char *make_signed(struct str content, struct str domain, int64_t no
 		buf_add(b, rest);
 		return "SRS1";
 	}
-	buf_add_char(b, base32[day_of(now_ms) >> 5]);
-	buf_add_char(b, base32[day_of(now_ms) & 31]);
 	buf_add_char(b, '=');
 	buf_add(b, domain);
 	buf_add_char(b, '=');
@@ -180,6 +181,10 @@ static enum err add_rewritten(const struct srs *s, const char *tag, struct str t
 	TRY(sign(s->secrets[0], tag, text, hash));
 	buf_add(&c, str_z(tag));
 	buf_add_char(&c, '=');
+	if (str_eq(str_z(tag), STR("SRS1"))) {
+		buf_add(&c, str_sub(text, 0, DAY_CHARS));
+		text = str_sub(text, DAY_CHARS, text.n);
+	}
 	buf_add(&c, str_of(hash, sizeof hash));
 	buf_add_char(&c, '=');
 	buf_add(&c, text);
@@ -241,21 +246,30 @@ static enum err reverse_first(const struct srs *s, struct str rest, int64_t now_
 	return buf_err(b);
 }
 
-static enum err reverse_second(const struct srs *s, struct str rest, struct buf *b,
+static enum err reverse_second(const struct srs *s, struct str rest, int64_t now_ms, struct buf *b,
 			       enum srs_verdict *verdict_out)
 {
-	char room[CONTENT_MAX];
+	char room[CONTENT_MAX + DAY_CHARS];
 	struct buf content = buf_fixed(room, sizeof room);
 	struct str hash, text, first, tail;
 	bool good;
 	if (!split_hash(rest, &hash, &text))
 		return ERR_NONE;
-	TRY(verify(s, "SRS1", hash, text, &good));
+	struct str day = str_sub(hash, 0, DAY_CHARS);
+	buf_add(&content, day);
+	buf_add(&content, text);
+	TRY(buf_err(&content));
+	TRY(verify(s, "SRS1", str_sub(hash, DAY_CHARS, hash.n), buf_str(&content), &good));
 	if (!good || !split_domain(text, &first, &tail)) {
 		*verdict_out = SRS_BAD_HASH;
 		return ERR_NONE;
 	}
+	if (!is_fresh(day, now_ms)) {
+		*verdict_out = SRS_EXPIRED;
+		return ERR_NONE;
+	}
 	*verdict_out = SRS_OK;
+	buf_clear(&content);
 	buf_add(&content, STR("SRS0"));
 	buf_add(&content, tail);
 	TRY(buf_err(&content));
@@ -276,6 +290,6 @@ enum err srs_reverse(const struct srs *s, struct str address, int64_t now_ms, st
 	if (after_tag(buf_str(&content), "SRS0", &rest))
 		return reverse_first(s, rest, now_ms, b, verdict_out);
 	if (after_tag(buf_str(&content), "SRS1", &rest))
-		return reverse_second(s, rest, b, verdict_out);
+		return reverse_second(s, rest, now_ms, b, verdict_out);
 	return ERR_NONE;
 }

@@ -5,10 +5,12 @@
  * back through us. The Sender Rewriting Scheme, in its usual form:
  *
  *   SRS0=HHHHHHHH=TT=domain=local@ours           for local@domain
- *   SRS1=HHHHHHHH=first==HHH=TT=domain=local@ours for SRS0=HHH=TT=domain=local@first
+ *   SRS1=TTHHHHHHHH=first==HHH=TT=domain=local@ours for SRS0=HHH=TT=domain=local@first
  *
  * TT is the day, modulo 1024, in base 32; H are 40 bits of HMAC-SHA256 over what follows them, in
  * base 32: forwarders only verify their own, so the length is free, and 20 bits could be guessed.
+ * With SRS1 the day of ours, which is signed too, stands before them for the same reason: others
+ * replace the whole, and the day behind it is in the hands of the first forwarder.
  * Hash and day compare without case, because some servers fold local parts.
  *
  * Pure functions but for libcrypto. Hostile: every address.

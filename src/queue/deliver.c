@@ -26,6 +26,8 @@ static void delivery_free(struct delivery *d, const struct message *m)
 	struct queue *q = d->q;
 	unreserve(d);
 	q->flying_bytes -= d->bytes;
+	q->sites.stranger_bytes -= d->with_stranger ? d->bytes : 0;
+	d->with_stranger = false;
 	if (!m || !deliver_keep(d, m)) {
 		arena_close(&d->arena);
 		mem_free(q->p->mem, d);
@@ -249,6 +251,10 @@ static struct group *group_for(struct delivery *d, struct group **groups, size_t
 		return NULL;
 	if (dest != DEST_LOCAL)
 		g->site = dest_start(&d->q->sites, dest, now_ms);
+	if (g->site && !g->site->known && !d->with_stranger) {
+		d->with_stranger = true;
+		d->q->sites.stranger_bytes += d->bytes;
+	}
 	groups[(*n)++] = g;
 	return g;
 }

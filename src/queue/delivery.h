@@ -28,6 +28,7 @@ struct delivery {
 	struct arena arena;
 	size_t bytes; /* of the window */
 	bool have_data;
+	bool with_stranger; /* its bytes count among sites.stranger_bytes */
 	/* what is to be delivered; in arena */
 	struct envelope env;
 	struct str prefix, body;

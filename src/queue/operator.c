@@ -368,6 +368,8 @@ static YIELDS void apply(struct queue *q, struct message *m, enum queue_action a
 	for (size_t i = 0; i < n; i++) {
 		if (action == QUEUE_ACTION_FLUSH || action == QUEUE_ACTION_RETRY) {
 			m->rcpts[st[i].number].next_ms = 0;
+			if (action == QUEUE_ACTION_FLUSH)
+				dest_flush(&q->sites, m->rcpts[st[i].number].dest, world_wall_ms(q->p->w));
 			continue;
 		}
 		if (action == QUEUE_ACTION_MOVE)
@@ -427,6 +429,7 @@ enum err queue_on_act(void *self, struct ipc *from UNUSED, const struct queue_ac
 	struct queue *q = self;
 	if (in->action == QUEUE_ACTION_MOVE && in->route.n && !route_named(&q->p->conf, in->route))
 		return ERR_SYNTAX;
+	sites_begin_flush(&q->sites);
 	if (in->id) {
 		if (!index_get(&q->ix, in->id))
 			return ERR_NOT_FOUND;
@@ -437,7 +440,7 @@ enum err queue_on_act(void *self, struct ipc *from UNUSED, const struct queue_ac
 	size_t n;
 	TRY(ids_sorted(q, &ids, &n));
 	enum err e = ERR_NONE;
-	if (in->action == QUEUE_ACTION_FLUSH)
+	if (in->action == QUEUE_ACTION_FLUSH && is_plain(in->match, &in->only))
 		sites_open_all(&q->sites, world_wall_ms(q->p->w));
 	for (size_t i = 0; i < n && e == ERR_NONE; i++) {
 		e = act_on(q, in, ids[i], &out->recipients);

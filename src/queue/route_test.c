@@ -158,6 +158,90 @@ static void test_waiting(void **state)
 	bed_close(&b);
 }
 
+static struct site *fails_twice(struct bed *b, uint32_t dest, int64_t now_ms)
+{
+	for (unsigned i = 0; i < 2; i++)
+		end(b, dest, dest_start(&b->s, dest, now_ms), RELAY_REACH_UNREACHABLE, "", now_ms);
+	return dest_get(&b->s, dest)->site;
+}
+
+/* Deliveries to ever more places, until this one could begin none. */
+static size_t crowd_in(struct bed *b, const struct site *until, uint32_t *dest, struct site **held)
+{
+	size_t n = 0, places = 0;
+	for (; site_may_start(until, 0); places++) {
+		char name[40];
+		snprintf(name, sizeof name, "a@tar%zu.example", places);
+		uint32_t tar = find(b, &routes[3], name);
+		while (n < SITES_FLIGHT_MAX && site_may_start(dest_get(&b->s, tar)->site, 0)) {
+			dest[n] = tar;
+			held[n++] = dest_start(&b->s, tar, 0);
+		}
+	}
+	assert_in_range(places, SITES_STRANGERS_MAX - SITES_CROWD_MAX, SITES_STRANGERS_MAX);
+	return n;
+}
+
+/* H98: places that hold what they get leave room for mailboxes and for others; W3. */
+static void test_crowd(void **state)
+{
+	static struct site *held[SITES_FLIGHT_MAX];
+	static uint32_t dest[SITES_FLIGHT_MAX];
+	struct bed b;
+	struct waiter one = { 0 }, two = { 0 }, three = { 0 };
+	bed_open(&b);
+	uint32_t good = find(&b, &routes[3], "a@good.example"), new = find(&b, &routes[3], "a@new.example");
+	end(&b, good, dest_start(&b.s, good, 0), RELAY_REACH_REACHED, "", 0);
+	size_t n = crowd_in(&b, dest_get(&b.s, new)->site, dest, held);
+	assert_int_equal(n, SITES_STRANGERS_MAX);
+	site_wait(&b.s, held[0], &one.wait, 0, 0);
+	site_wait(&b.s, dest_get(&b.s, new)->site, &two.wait, 0, 0);
+	assert_null(sites_next(&b.s, 0));
+	struct site *g = dest_get(&b.s, good)->site;
+	assert_true(site_may_start(g, 0)); /* it has just answered */
+	site_wait(&b.s, g, &three.wait, 0, 0);
+	assert_ptr_equal(sites_next(&b.s, 0), &three.wait);
+	end(&b, dest[n - 1], held[n - 1], RELAY_REACH_UNREACHABLE, "", 0);
+	assert_ptr_equal(sites_next(&b.s, 0), &two.wait);
+	assert_null(sites_next(&b.s, 0)); /* another's second waits for longer */
+	for (size_t i = n - 1; i-- > 0;)
+		end(&b, dest[i], held[i], RELAY_REACH_UNKNOWN, "", 0);
+	assert_ptr_equal(sites_next(&b.s, 0), &one.wait);
+	assert_int_equal(b.s.flying[0] + b.s.flying[1], 0);
+	for (size_t i = 0; i < n; i++)
+		if (i == 0 || dest[i] != dest[i - 1])
+			dest_drop(&b.s, dest[i]);
+	dest_drop(&b.s, good);
+	dest_drop(&b.s, new);
+	bed_close(&b);
+}
+
+/* The operator's flush opens the places of what it concerns, each once. */
+static void test_flush(void **state)
+{
+	struct bed b;
+	bed_open(&b);
+	uint32_t x = find(&b, &routes[1], "a@x.example"), y = find(&b, &routes[3], "a@y.example");
+	struct site *sx = fails_twice(&b, x, 0), *sy = fails_twice(&b, y, 0);
+	sites_begin_flush(&b.s);
+	dest_flush(&b.s, DEST_UNKNOWN, 1);
+	dest_flush(&b.s, x, 1);
+	assert_true(site_may_start(sx, 1));
+	assert_true(site_in_back_off(sy, 1));
+	(void)fails_twice(&b, x, 2);
+	dest_flush(&b.s, x, 3);
+	assert_true(site_in_back_off(sx, 3));
+	sites_begin_flush(&b.s);
+	dest_flush(&b.s, x, 3);
+	assert_true(site_may_start(sx, 3));
+	assert_true(site_in_back_off(sy, 3));
+	sites_open_all(&b.s, 3);
+	assert_true(site_may_start(sy, 3));
+	dest_drop(&b.s, x);
+	dest_drop(&b.s, y);
+	bed_close(&b);
+}
+
 /* Domains of one provider share a window once their MX hosts are known. */
 static void test_shared(void **state)
 {
@@ -207,7 +291,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_route_for), cmocka_unit_test(test_window), cmocka_unit_test(test_waiting),
-		cmocka_unit_test(test_shared),	  cmocka_unit_test(test_reserve_and_rate),
+		cmocka_unit_test(test_flush),	  cmocka_unit_test(test_crowd),	  cmocka_unit_test(test_shared),
+		cmocka_unit_test(test_reserve_and_rate),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

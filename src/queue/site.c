@@ -6,7 +6,9 @@
  *  W1  A site where something waits and a delivery may start is in sites.ready.
  *  W2  A site that waits for time (back-off, rate) and has something waiting is in sites.wakes.
  *      (Messages leave its lists without its knowing: it may be there with nothing waiting.)
- *  W3  A site lives while a destination or a delivery refers to it; a destination while a recipient or a
+ *  W3  A site where something waits, and that only the bounds on all sites stop, is in sites.crowd. One of
+ *      each kind is looked at when a delivery ends, and whenever no other is ready.
+ *  W4  A site lives while a destination or a delivery refers to it; a destination while a recipient or a
  *      delivery does.
  */
 #include "queue/site.h"
@@ -29,6 +31,8 @@ enum err sites_open(struct sites *s, struct mem *mem, struct sip_key key)
 	s->by_key = table_make(mem, key, DESTINATIONS_MAX);
 	s->by_name = table_make(mem, key, DESTINATIONS_MAX);
 	list_init(&s->ready);
+	for (unsigned i = 0; i < SITE_KINDS; i++)
+		list_init(&s->crowd[i]);
 	s->dests_cap = 16;
 	s->dests_n = 2; /* DEST_UNKNOWN, DEST_LOCAL */
 	s->dests = mem_alloc(mem, s->dests_cap * sizeof s->dests[0]);
@@ -112,6 +116,7 @@ static struct site *site_find(struct sites *s, const struct conf_route *route, s
 		return NULL;
 	}
 	s->sites_n++;
+	site->all = s;
 	site->name = name;
 	site->limit = route->connections ? route->connections : 1;
 	site->rate = route->rate;
@@ -221,12 +226,38 @@ bool site_in_back_off(const struct site *site, int64_t now_ms)
 	return site->open_at_ms > now_ms;
 }
 
-bool site_may_start(const struct site *site, int64_t now_ms)
+static bool has_window(const struct site *site, int64_t now_ms)
 {
 	return site->flying + site->coming < site->window && site->open_at_ms <= now_ms && site->next_start_ms <= now_ms;
 }
 
-/* W1, W2. */
+static enum site_kind kind_of(const struct site *site)
+{
+	return site->known ? SITE_KNOWN : site->flying + site->coming == 0 ? SITE_IDLE_STRANGER : SITE_STRANGER;
+}
+
+static bool kind_may_start(const struct sites *s, enum site_kind kind)
+{
+	uint32_t strangers = s->flying[false], most = kind == SITE_STRANGER ? SITES_CROWD_MAX : SITES_STRANGERS_MAX;
+	size_t bytes = kind == SITE_STRANGER ? SITES_CROWD_BYTES : SITES_STRANGERS_BYTES;
+	return strangers + s->flying[true] < SITES_FLIGHT_MAX &&
+	       (kind == SITE_KNOWN || (strangers < most && s->stranger_bytes < bytes));
+}
+
+bool site_may_start(const struct site *site, int64_t now_ms)
+{
+	return has_window(site, now_ms) && kind_may_start(site->all, kind_of(site));
+}
+
+static void set_known(struct sites *s, struct site *site, bool known)
+{
+	uint32_t n = site->flying + site->coming;
+	s->flying[site->known] -= n;
+	s->flying[known] += n;
+	site->known = known;
+}
+
+/* W1, W2, W3. */
 static void site_look(struct sites *s, struct site *site, int64_t now_ms)
 {
 	list_remove(&site->ready);
@@ -236,8 +267,9 @@ static void site_look(struct sites *s, struct site *site, int64_t now_ms)
 			site_free(s, site);
 		return;
 	}
-	if (site_may_start(site, now_ms)) {
-		list_push_back(&s->ready, &site->ready);
+	if (has_window(site, now_ms)) {
+		enum site_kind kind = kind_of(site);
+		list_push_back(kind_may_start(s, kind) ? &s->ready : &s->crowd[kind], &site->ready);
 		return;
 	}
 	int64_t at = site->open_at_ms > site->next_start_ms ? site->open_at_ms : site->next_start_ms;
@@ -247,22 +279,38 @@ static void site_look(struct sites *s, struct site *site, int64_t now_ms)
 	ASSERT(e == ERR_NONE); /* reserved when it was made */
 }
 
+/* The first of each kind that may start now is ready. */
+static void crowd_look(struct sites *s, int64_t now_ms)
+{
+	for (unsigned kind = SITE_KINDS; kind-- > 0;) {
+		bool starts = false;
+		while (!starts && kind_may_start(s, kind) && !list_is_empty(&s->crowd[kind])) {
+			struct site *site = CONTAINER_OF(s->crowd[kind].next, struct site, ready);
+			starts = site_waits(site) && site_may_start(site, now_ms);
+			site_look(s, site, now_ms); /* takes it out: it may be of another kind by now, or have nothing */
+		}
+	}
+}
+
 struct site *dest_reserve(struct sites *s, uint32_t dest)
 {
 	struct destination *d = dest_get(s, dest);
 	d->flying++;
 	d->site->refs++;
 	d->site->coming++;
+	s->flying[d->site->known]++;
 	return d->site;
 }
 
 void dest_unreserve(struct sites *s, uint32_t dest, struct site *site, int64_t now_ms)
 {
 	site->coming--;
+	s->flying[site->known]--;
 	site->refs--;
 	site_look(s, site, now_ms);
 	dest_get(s, dest)->flying--;
 	dest_look(s, dest);
+	crowd_look(s, now_ms);
 }
 
 struct site *dest_start(struct sites *s, uint32_t dest, int64_t now_ms)
@@ -272,6 +320,7 @@ struct site *dest_start(struct sites *s, uint32_t dest, int64_t now_ms)
 	d->flying++;
 	site->refs++;
 	site->flying++;
+	s->flying[site->known]++;
 	if (site->rate > 0) {
 		int64_t from = site->next_start_ms > now_ms - MINUTE_MS / 4 ? site->next_start_ms : now_ms;
 		site->next_start_ms = (from > now_ms ? from : now_ms) + MINUTE_MS / (int64_t)site->rate;
@@ -305,8 +354,10 @@ static void set_why(struct sites *s, struct site *site, struct str why)
 static void learn(struct sites *s, struct site *site, const struct site_news *news)
 {
 	int64_t now_ms = news->now_ms;
-	if (news->reach != RELAY_REACH_UNKNOWN)
+	if (news->reach != RELAY_REACH_UNKNOWN) {
+		set_known(s, site, news->reach == RELAY_REACH_REACHED);
 		set_why(s, site, news->reach == RELAY_REACH_REACHED ? STR("") : news->why);
+	}
 	switch (news->reach) {
 	case RELAY_REACH_REACHED:
 		site->failures = 0;
@@ -357,6 +408,7 @@ void dest_end(struct sites *s, uint32_t dest, struct site *site, const struct si
 {
 	struct destination *d = dest_get(s, dest);
 	site->flying--;
+	s->flying[site->known]--;
 	learn(s, site, news);
 	if (news->mx_set.n > 0 && d->route->kind == ROUTE_KIND_MX)
 		share(s, d, news->mx_set, news->now_ms);
@@ -364,6 +416,7 @@ void dest_end(struct sites *s, uint32_t dest, struct site *site, const struct si
 	site_look(s, site, news->now_ms); /* frees it when nobody has it any more */
 	d->flying--;
 	dest_look(s, dest);
+	crowd_look(s, news->now_ms);
 }
 
 /* ---- waiting ----------------------------------------------------------------------------------------------------- */
@@ -399,7 +452,11 @@ static void wake_sites(struct sites *s, int64_t now_ms)
 struct list *sites_next(struct sites *s, int64_t now_ms)
 {
 	wake_sites(s, now_ms);
-	while (!list_is_empty(&s->ready)) {
+	for (;;) {
+		if (list_is_empty(&s->ready))
+			crowd_look(s, now_ms);
+		if (list_is_empty(&s->ready))
+			return NULL;
 		struct site *site = CONTAINER_OF(s->ready.next, struct site, ready);
 		if (!site_may_start(site, now_ms)) {
 			site_look(s, site, now_ms);
@@ -412,7 +469,6 @@ struct list *sites_next(struct sites *s, int64_t now_ms)
 			return link;
 		site_look(s, site, now_ms);
 	}
-	return NULL;
 }
 
 int64_t sites_wake_ms(const struct sites *s)
@@ -421,15 +477,35 @@ int64_t sites_wake_ms(const struct sites *s)
 	return n ? n->key : INT64_MAX;
 }
 
+static void site_open(struct sites *s, struct site *site, int64_t now_ms)
+{
+	site->open_at_ms = 0;
+	if (site->window < SITE_WINDOW_FIRST && site->limit >= SITE_WINDOW_FIRST)
+		site->window = SITE_WINDOW_FIRST;
+	site_look(s, site, now_ms);
+}
+
 void sites_open_all(struct sites *s, int64_t now_ms)
 {
 	size_t it = 0;
 	struct str name;
 	struct site *site;
-	while ((site = table_next(&s->by_name, &it, &name))) {
-		site->open_at_ms = 0;
-		if (site->window < SITE_WINDOW_FIRST && site->limit >= SITE_WINDOW_FIRST)
-			site->window = SITE_WINDOW_FIRST;
-		site_look(s, site, now_ms);
-	}
+	while ((site = table_next(&s->by_name, &it, &name)))
+		site_open(s, site, now_ms);
+}
+
+void sites_begin_flush(struct sites *s)
+{
+	s->flushes++;
+}
+
+void dest_flush(struct sites *s, uint32_t dest, int64_t now_ms)
+{
+	if (dest == DEST_UNKNOWN || dest == DEST_LOCAL)
+		return;
+	struct site *site = dest_get(s, dest)->site;
+	if (site->flushed == s->flushes)
+		return;
+	site->flushed = s->flushes;
+	site_open(s, site, now_ms);
 }

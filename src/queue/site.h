@@ -13,6 +13,11 @@
  * One site that is dead or slow costs others nothing: its messages leave the order of due times and lie
  * in its own lists, one for each of SITE_SENDERS groups of senders, taken in turn, so that a sender of
  * many messages does not keep another's from a slow place.
+ *
+ * Many places that hold a connection for as long as they can must not take all deliveries either (H98): those
+ * to all sites together leave room for mailboxes here; those to sites whose last answer was none, or that have
+ * given none yet (strangers), leave room for the others; and a stranger's second delivery leaves room for
+ * another's first. A site that one of these bounds stops is in the crowd.
  */
 #ifndef QUEUE_SITE_H
 #define QUEUE_SITE_H
@@ -23,19 +28,32 @@
 #include "ipc/calls.h"
 
 #define SITE_SENDERS 8u
+#define SITES_FLIGHT_MAX 768u	 /* deliveries under way to all sites */
+#define SITES_STRANGERS_MAX 512u /* of these, to strangers */
+#define SITES_CROWD_MAX 256u	 /* with so many of those, each stranger has but one */
+#define SITES_STRANGERS_BYTES ((size_t)24 << 20) /* of messages in memory that they hold */
+#define SITES_CROWD_BYTES ((size_t)8 << 20)	 /* with so many, likewise */
 #define SITE_WINDOW_FIRST 5u /* under way to a place that nothing is known of */
 #define DEST_UNKNOWN 0u	     /* the envelope was not read yet */
 #define DEST_LOCAL 1u	     /* our own mailboxes: no window */
 
+/* Which bound on all sites counts for one. */
+enum site_kind { SITE_STRANGER, SITE_IDLE_STRANGER, SITE_KNOWN, SITE_KINDS };
+
+struct sites;
+
 struct site {
+	struct sites *all;
 	struct list waiting[SITE_SENDERS]; /* message.site_link */
-	struct list ready;	/* sites.ready: something waits and may start */
+	struct list ready;	/* sites.ready: something waits and may start; or sites.crowd */
 	struct heap_node wake;	/* sites.wakes: when it may start again */
 	uint32_t refs;		/* destinations, and deliveries under way */
 	uint32_t window, flying, limit, rate;
 	uint32_t coming;	/* deliveries that are begun for it and still read their message */
 	uint16_t failures;	/* in a row */
 	uint8_t turn;		/* whose list is next */
+	bool known;		/* its last answer was one */
+	uint32_t flushed;	/* in this flush it was opened */
 	int64_t open_at_ms;	/* in back-off until then */
 	int64_t back_off_ms;
 	int64_t next_start_ms;	/* by the rate */
@@ -61,7 +79,11 @@ struct sites {
 	uint32_t dests_n, dests_cap, free;
 	struct heap wakes;
 	struct list ready;
+	struct list crowd[SITE_KINDS]; /* sites where something waits, and one of the bounds on all stops it */
+	uint32_t flying[2];   /* under way or coming; [known] */
+	size_t stranger_bytes; /* in memory, of messages under way to strangers: the owner counts them */
 	size_t sites_n;
+	uint32_t flushes;
 	int64_t back_off_first_ms, back_off_max_ms; /* of a place that is down; the owner may shorten them */
 };
 
@@ -103,7 +125,12 @@ void site_wait(struct sites *s, struct site *site, struct list *link, uint8_t se
 struct list *sites_next(struct sites *s, int64_t now_ms);
 /* When a site that is closed may start again: INT64_MAX when none waits for that. */
 int64_t sites_wake_ms(const struct sites *s);
-/* Lets closed sites start at once (the operator's flush). */
+/*
+ * The operator's flush: closed sites may start at once; all of them, or those of the destinations that follow,
+ * each but once: one that is closed again meanwhile stays so. DEST_UNKNOWN and DEST_LOCAL: no-op.
+ */
 void sites_open_all(struct sites *s, int64_t now_ms);
+void sites_begin_flush(struct sites *s);
+void dest_flush(struct sites *s, uint32_t dest, int64_t now_ms);
 
 #endif

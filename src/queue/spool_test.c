@@ -688,15 +688,16 @@ static void tools(void *arg)
 	assert_int_equal(spool_verify(bed.w, str_z(bed.dir), &to, &sum), ERR_BUSY);
 	model_row(&model, 1)->ending = true;
 	assert_int_equal(spool_add_gone(sp, 1, NULL, 0), ERR_NONE);
+	assert_int_equal(spool_add_states(sp, 2, &(struct spool_state){ .route = STR("hub") }, 1), ERR_NONE);
 	spool_close(sp);
 	assert_int_equal(spool_verify(bed.w, str_z(bed.dir), &to, &sum), ERR_NONE);
 	assert_int_equal(lines, 0);
 	assert_int_equal(sum.live, 3);
-	assert_int_equal(sum.records, 5);
+	assert_int_equal(sum.records, 6);
 	assert_int_equal(sum.bodies, 1);
 	assert_int_equal(sum.damaged, 0);
 	assert_int_equal(spool_dump(bed.w, str_z(bed.dir), &to, &sum), ERR_NONE);
-	assert_int_equal(lines, 5);
+	assert_int_equal(lines, 7);
 	char out[300];
 	snprintf(out, sizeof out, "%s/body/out", bed.dir);
 	assert_int_equal(spool_recover_to(bed.w, str_z(bed.dir), str_z(out), &to, &sum), ERR_NONE);
@@ -705,7 +706,8 @@ static void tools(void *arg)
 	static char text[4000];
 	size_t n = load("body/out/0000000000004.eml", text, sizeof text);
 	assert_str(str_of(text, n), STR("Received: x\r\na large body"));
-	assert_true(exists("body/out/0000000000002.envelope"));
+	n = load("body/out/0000000000002.envelope", text, sizeof text);
+	assert_true(str_ends(str_of(text, n), STR("queued route hub\n")));
 	assert_false(exists("body/out/0000000000001.eml"));
 	/* and with damage */
 	static char bytes[IMAGE_MAX];

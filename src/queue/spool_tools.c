@@ -17,7 +17,7 @@
 struct seen {
 	struct spool_ref ref;
 	size_t states_n;
-	struct spool_state *states; /* without texts */
+	struct spool_state *states; /* without texts but their routes, which are ours to free */
 };
 
 struct tool {
@@ -91,6 +91,8 @@ static void seen_free(struct tool *t, struct seen *s)
 {
 	if (!s)
 		return;
+	for (size_t i = 0; s->states && i < s->states_n; i++)
+		mem_free(t->mem, (void *)(uintptr_t)s->states[i].route.p);
 	mem_free(t->mem, s->states);
 	mem_free(t->mem, s);
 }
@@ -112,13 +114,29 @@ static void tool_close(struct tool *t)
 
 /* ---- records ------------------------------------------------------------------------------------------- */
 
-static void seen_state(struct seen *s, const struct spool_state *st)
+static enum err seen_state(struct tool *t, struct seen *s, const struct spool_state *st)
 {
 	if (st->number >= s->states_n)
-		return;
-	s->states[st->number] = *st;
-	s->states[st->number].enhanced = s->states[st->number].text = STR_NONE;
-	s->states[st->number].address = s->states[st->number].by = s->states[st->number].route = STR_NONE;
+		return ERR_NONE;
+	struct spool_state *to = &s->states[st->number];
+	mem_free(t->mem, (void *)(uintptr_t)to->route.p);
+	*to = *st;
+	to->enhanced = to->text = to->address = to->by = to->route = STR_NONE;
+	if (st->route.n == 0)
+		return ERR_NONE;
+	char *route = mem_alloc_raw(t->mem, st->route.n);
+	if (!route)
+		return ERR_NO_MEMORY;
+	memcpy(route, st->route.p, st->route.n);
+	to->route = str_of(route, st->route.n);
+	return ERR_NONE;
+}
+
+static enum err seen_states(struct tool *t, struct seen *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		TRY(seen_state(t, s, &t->states[i]));
+	return ERR_NONE;
 }
 
 static enum err see_message(struct tool *t, const struct record *r)
@@ -141,8 +159,11 @@ static enum err see_message(struct tool *t, const struct record *r)
 	s->ref = live.ref;
 	s->ref.segment = t->reader.header.seq;
 	s->states_n = live.recipients_n;
-	for (size_t i = 0; i < n; i++)
-		seen_state(s, &t->states[i]);
+	enum err e = seen_states(t, s, n);
+	if (e != ERR_NONE) {
+		seen_free(t, s);
+		return e;
+	}
 	struct seen *old = table64_del(&t->live, r->id);
 	if (!old)
 		t->sum->messages++;
@@ -187,8 +208,7 @@ static enum err on_record(void *arg, const struct record *r)
 		return ERR_NONE;
 	}
 	if (s && record_get_states(r, t->states, &n) == ERR_NONE)
-		for (size_t i = 0; i < n; i++)
-			seen_state(s, &t->states[i]);
+		TRY(seen_states(t, s, n));
 	return ERR_NONE;
 }
 
@@ -399,6 +419,10 @@ static enum err write_envelope(struct tool *t, int dir, const struct envelope *e
 		buf_add_safe(&b, env->recipients[i].target.address, 320);
 		buf_add(&b, STR("> "));
 		buf_add(&b, str_z(rcpt_state_name(i < s->states_n ? s->states[i].state : RCPT_STATE_QUEUED)));
+		if (i < s->states_n && s->states[i].route.n > 0) {
+			buf_add(&b, STR(" route "));
+			buf_add_safe(&b, s->states[i].route, 64);
+		}
 	}
 	buf_add_char(&b, '\n');
 	int fd;

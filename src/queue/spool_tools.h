@@ -30,7 +30,8 @@ enum err spool_dump(struct world *w, struct str path, const struct spool_printer
 		    struct spool_summary *sum_out) MUST_CHECK;
 /*
  * Copies each live message into the directory `dir` (made if it is missing): ID.eml holds the message as
- * it would be delivered, ID.envelope sender, recipients and their states. ERR_EXISTS when one is there.
+ * it would be delivered, ID.envelope sender, recipients, their states and the routes that the operator gave
+ * them. ERR_EXISTS when one is there.
  */
 enum err spool_recover_to(struct world *w, struct str path, struct str dir, const struct spool_printer *to,
 			  struct spool_summary *sum_out) MUST_CHECK;

@@ -10,7 +10,7 @@
 static YIELDS enum err use(struct client *c, struct delivery *d)
 {
 	enum err e = ERR_NONE;
-	while (e == ERR_NONE && d->open > 0 && client_can_go_on(c))
+	while (e == ERR_NONE && d->open > 0 && client_can_go_on(c, d))
 		e = client_deliver(c, d);
 	return e;
 }
@@ -27,7 +27,7 @@ static YIELDS enum err try_target(struct attempt *a, const struct mx_target *t)
 	struct finding trouble = d->trouble;
 	bool in_trouble = d->in_trouble;
 	struct client *c = pool_take(a->pool, a->route, t);
-	while (d->open > 0) { /* again when the server's MAILMAX was reached */
+	while (d->open > 0) { /* again when a limit of the server's on a session was reached */
 		if (!c)
 			TRY(client_open(d->env, a->route, t, d, &c));
 		enum err e = use(c, d);

@@ -37,11 +37,11 @@ static void route_to(size_t n)
 		hops[i] = (struct conf_hop){ .host = STR("127.0.0.1"), .port = servers[i].address.port, .order = (uint16_t)i, .weight = 1 };
 }
 
-static YIELDS void send_one(size_t recipients, const char *expected)
+/* What rig_message() made, perhaps changed since. */
+static YIELDS void send_it(const char *expected)
 {
 	char room[400];
 	struct buf b = buf_fixed(room, sizeof room);
-	rig_message(&rig, recipients, STR(TEXT));
 	rig_delivery(&rig, -1);
 	attempt = (struct attempt){ .pool = &pool, .dns = &rig.mx_dns, .route = &rig.route, .d = &rig.d };
 	attempt_run(&attempt);
@@ -49,6 +49,12 @@ static YIELDS void send_one(size_t recipients, const char *expected)
 	if (!str_eq(buf_str(&b), str_z(expected)))
 		fprintf(stderr, "%.*s instead of %s; %.*s\n", STR_ARG(buf_str(&b)), expected, STR_ARG(rig.d.trouble.text));
 	assert_str(buf_str(&b), str_z(expected));
+}
+
+static YIELDS void send_one(size_t recipients, const char *expected)
+{
+	rig_message(&rig, recipients, STR(TEXT));
+	send_it(expected);
 }
 
 static void begin(size_t n)
@@ -88,6 +94,19 @@ static void reuse_body(void *arg UNUSED)
 	assert_int_equal(rig.env.count.connections->n - before, 1);
 	assert_str(buf_str(&servers[0].heard), STR(C_EHLO C_MESSAGE C_MESSAGE C_MESSAGE));
 	assert_null(CONTAINER_OF(pool.idle.next, struct client, link)->stream.in); /* idle ones hold no buffer */
+	end(1);
+}
+
+/* RFC 5321 §4.1.4: a name that belongs to the address which we come from. */
+/* coroutine */
+static void hostname_body(void *arg UNUSED)
+{
+	loopback(&servers[0]);
+	ANSWERS(0, 0, HI, "502 what", "250 mx", MESSAGE, "221 bye");
+	begin(1);
+	rig.route.hostname = STR("out.example.org");
+	send_one(1, "A250/2.0.0");
+	assert_str(buf_str(&servers[0].heard), STR("EHLO out.example.org\r\nHELO out.example.org\r\n" C_MESSAGE));
 	end(1);
 }
 
@@ -149,6 +168,57 @@ static void mailmax_body(void *arg UNUSED)
 	send_one(5, "A250/2.0.0 A250/2.0.0 A250/2.0.0 A250/2.0.0 A250/2.0.0");
 	assert_int_equal(servers[0].n, 3);
 	assert_int_equal(pool.n, 1);
+	end(1);
+}
+
+static YIELDS void send_to(const char *const *addresses, size_t n, const char *expected)
+{
+	rig_message(&rig, n, STR(TEXT));
+	for (size_t i = 0; i < n; i++)
+		rig.rcpts[i].address = str_z(addresses[i]);
+	send_it(expected);
+}
+
+#define C_FROM "MAIL FROM:<s@example.org>\r\n"
+#define C_TO(who) "RCPT TO:<" who ">\r\n"
+#define C_DATA "DATA\r\n" TEXT ".\r\n"
+
+/* RFC 9422 §4.3: RCPTDOMAINMAX counts over the session, refused ones too, and in the pool as well. */
+/* coroutine */
+static void domainmax_body(void *arg UNUSED)
+{
+	static const char limits[] = "250-mx\r\n250 LIMITS RCPTDOMAINMAX=2";
+	static const char *const some[] = { "a@one.example", "b@two.example", "c@three.example", "d@one.example" };
+	loopback(&servers[0]);
+	ANSWERS(0, 0, HI, limits, "250 m", "550 5.1.1 who", "250 r", "250 r", "354 go", "250 2.0.0 taken", MESSAGE, "221 bye");
+	ANSWERS(0, 1, HI, limits, MESSAGE, MESSAGE, "221 bye");
+	begin(1);
+	rig.route.connections = 5;
+	send_to(some, 4, "R550/5.1.1 A250/2.0.0 A250/2.0.0 A250/2.0.0");
+	assert_int_equal(servers[0].n, 2);
+	send_to(some, 1, "A250/2.0.0"); /* the second session knew one domain only */
+	assert_int_equal(servers[0].n, 2);
+	assert_str(buf_str(&servers[0].heard),
+		   STR(C_EHLO C_FROM C_TO("a@one.example") C_TO("b@two.example") C_TO("d@one.example") C_DATA "|" C_EHLO C_FROM
+		       C_TO("c@three.example") C_DATA C_FROM C_TO("a@one.example") C_DATA));
+	end(1);
+}
+
+/* Sessions in the pool that know as many domains as they may are of no use for yet another. */
+/* coroutine */
+static void domainmax_pool_body(void *arg UNUSED)
+{
+	static const char limits[] = "250-mx\r\n250 LIMITS RCPTDOMAINMAX=1";
+	static const char *const some[] = { "a@one.example", "b@two.example" };
+	loopback(&servers[0]);
+	ANSWERS(0, 0, HI, limits, MESSAGE, MESSAGE, "221 bye");
+	ANSWERS(0, 1, HI, limits, MESSAGE, "221 bye");
+	begin(1);
+	rig.route.connections = 5;
+	send_to(some, 1, "A250/2.0.0");
+	send_to(some + 1, 1, "A250/2.0.0");
+	assert_int_equal(servers[0].n, 2);
+	assert_int_equal(pool.n, 2);
 	end(1);
 }
 
@@ -391,10 +461,13 @@ static void unix_socket_body(void *arg UNUSED)
 		log_flush(&rig.log);    \
 	}
 TEST(reuse)
+TEST(hostname)
 TEST(stale)
 TEST(injected)
 TEST(uncertain)
 TEST(mailmax)
+TEST(domainmax)
+TEST(domainmax_pool)
 TEST(expiry)
 TEST(next_host)
 TEST(refused_port)
@@ -422,8 +495,9 @@ static int teardown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(reuse),	cmocka_unit_test(stale), cmocka_unit_test(uncertain),
-		cmocka_unit_test(injected),	cmocka_unit_test(mailmax),	cmocka_unit_test(expiry), cmocka_unit_test(next_host),
+		cmocka_unit_test(reuse),	cmocka_unit_test(hostname),	cmocka_unit_test(stale), cmocka_unit_test(uncertain),
+		cmocka_unit_test(injected),	cmocka_unit_test(mailmax),	cmocka_unit_test(domainmax),	cmocka_unit_test(domainmax_pool),
+		cmocka_unit_test(expiry), cmocka_unit_test(next_host),
 		cmocka_unit_test(refused_port), cmocka_unit_test(split), cmocka_unit_test(never),
 		cmocka_unit_test(ourselves),	cmocka_unit_test(silent), cmocka_unit_test(file),
 		cmocka_unit_test(unix_socket),

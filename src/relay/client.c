@@ -11,6 +11,7 @@
  */
 #include "relay/client.h"
 
+#include "base/hash.h"
 #include "relay/client_internal.h"
 
 #define STEP_MAIL 0u
@@ -46,25 +47,42 @@ static struct finding finding_of(struct delivery *d, const struct client_reply *
 
 /* ---- who is in it ------------------------------------------------------------------------------------ */
 
-static struct str domain_of(struct str address)
+/* Two with one number only cost a refusal that the server gives anyway. */
+static uint32_t domain_of(struct str address)
 {
-	return str_sub(address, str_rfind(address, '@') + 1, address.n);
+	struct str domain = str_sub(address, str_rfind(address, '@') + 1, address.n);
+	return crc32c(0, domain.p, domain.n);
 }
 
-/* RFC 9422 §4: as many as the server takes at once. With RCPTDOMAINMAX we send one domain at a time. */
+/* RFC 9422 §4.3: RCPTDOMAINMAX counts the different domains of all RCPT commands of a session. */
+static bool domain_fits(const struct client *c, uint32_t domain)
+{
+	size_t max = c->caps.rcpt_domain_max < CLIENT_DOMAINS_MAX ? c->caps.rcpt_domain_max : CLIENT_DOMAINS_MAX;
+	for (size_t i = 0; i < c->domains_n; i++)
+		if (c->domains[i] == domain)
+			return true;
+	return c->caps.rcpt_domain_max == 0 || c->domains_n < max;
+}
+
+static void domain_count(struct client *c, uint32_t domain)
+{
+	for (size_t i = 0; i < c->domains_n; i++)
+		if (c->domains[i] == domain)
+			return;
+	if (c->caps.rcpt_domain_max)
+		c->domains[c->domains_n++] = domain;
+}
+
+/* RFC 9422 §4: as many as the server takes at once. */
 static void choose_group(struct transaction *t)
 {
 	struct delivery *d = t->d;
-	const struct capabilities *has = &t->c->caps;
-	size_t max = has->rcpt_max ? has->rcpt_max : GROUP_MAX;
-	struct str domain = STR_NONE;
+	size_t max = t->c->caps.rcpt_max ? t->c->caps.rcpt_max : GROUP_MAX;
 	for (size_t i = 0; i < d->n && t->n < max; i++) {
-		if (d->rcpts[i].state != DELIVERY_OPEN)
+		uint32_t domain = domain_of(d->rcpts[i].in->address);
+		if (d->rcpts[i].state != DELIVERY_OPEN || !domain_fits(t->c, domain))
 			continue;
-		struct str own = domain_of(d->rcpts[i].in->address);
-		if (t->n > 0 && has->rcpt_domain_max && !str_eq_nocase(own, domain))
-			continue;
-		domain = own;
+		domain_count(t->c, domain);
 		d->rcpts[i].state = DELIVERY_SENT;
 		d->group[t->n++] = i;
 	}
@@ -342,18 +360,31 @@ static void refuse_open(struct transaction *t, const char *enhanced, struct str 
 	delivery_decide_open(t->d, finding_make(enhanced, text), t->by);
 }
 
-/* RFC 6531 §3.2: never to a server without SMTPUTF8. */
-static void check_utf8(struct transaction *t)
+static YIELDS enum err look_for_8bit(struct delivery *d, bool *yes_out)
+{
+	enum err e = delivery_has_8bit(d, yes_out);
+	return e == ERR_NONE || e == ERR_CANCELLED ? e : client_own_trouble(d, e);
+}
+
+/*
+ * RFC 6531 §3.2: never to a server without SMTPUTF8. Many clients ask for it whatever they send: what is all
+ * ASCII needs it not. (With 8-bit bytes somewhere they may be those of a header within the MIME structure.)
+ */
+static YIELDS enum err check_utf8(struct transaction *t)
 {
 	struct delivery *d = t->d;
 	struct str text = STR("the address is not ASCII, and the server does not offer SMTPUTF8");
+	bool global = str_has_8bit(d->in->reverse_path);
 	if (t->c->caps.has & CAP_SMTPUTF8)
-		return;
-	if (d->in->smtputf8 || str_has_8bit(d->in->reverse_path))
+		return ERR_NONE;
+	if (!global && d->in->smtputf8)
+		TRY(look_for_8bit(d, &global));
+	if (global)
 		refuse_open(t, "5.6.7", STR("the message needs SMTPUTF8, which the server does not offer"));
 	for (size_t i = 0; i < d->n; i++)
 		if (d->rcpts[i].state == DELIVERY_OPEN && str_has_8bit(d->rcpts[i].in->address))
 			delivery_decide(d, i, finding_make("5.6.7", text), t->by, false);
+	return ERR_NONE;
 }
 
 /* RFC 6152 §3: what is not 7 bit goes to a server that offers 8BITMIME, or back; RFC 3030 §3 likewise. */
@@ -366,10 +397,10 @@ static YIELDS enum err check_body(struct transaction *t)
 		refuse_open(t, "5.6.1", STR("the message is binary, and the server does not offer BINARYMIME"));
 	if (d->in->body_kind != BODY_KIND_EIGHT_BIT_MIME || has & CAP_8BITMIME)
 		return ERR_NONE;
-	enum err e = delivery_has_8bit(d, &eight);
-	if (e == ERR_NONE && eight)
+	TRY(look_for_8bit(d, &eight));
+	if (eight)
 		refuse_open(t, "5.6.3", STR("the message has 8-bit bytes, and the server does not offer 8BITMIME"));
-	return e == ERR_NONE || e == ERR_CANCELLED ? e : client_own_trouble(d, e);
+	return ERR_NONE;
 }
 
 static YIELDS enum err check_fit(struct transaction *t)
@@ -379,7 +410,7 @@ static YIELDS enum err check_fit(struct transaction *t)
 	if (max && d->bytes > max) /* RFC 1870 §6.1 */
 		refuse_open(t, "5.3.4", arena_strf(d->arena, "the message has %llu bytes, and the server takes %llu at most",
 						   (unsigned long long)d->bytes, (unsigned long long)max));
-	check_utf8(t);
+	TRY(check_utf8(t));
 	return check_body(t);
 }
 
@@ -398,6 +429,8 @@ enum err client_deliver(struct client *c, struct delivery *d)
 	if (d->open == 0)
 		return arena_err(d->arena);
 	choose_group(&t);
+	if (t.n == 0) /* no room for the domains of those that are open */
+		return arena_err(d->arena);
 	c->messages++;
 	e = c->in_transaction ? client_command(c, d, STR("RSET\r\n"), "RSET") : ERR_NONE;
 	c->in_transaction = false;
@@ -409,8 +442,13 @@ enum err client_deliver(struct client *c, struct delivery *d)
 	return e;
 }
 
-bool client_can_go_on(const struct client *c)
+bool client_can_go_on(const struct client *c, const struct delivery *d)
 {
 	uint32_t max = c->caps.mail_max && c->caps.mail_max < CLIENT_MESSAGES_MAX ? c->caps.mail_max : CLIENT_MESSAGES_MAX;
-	return c->messages < max;
+	if (c->messages >= max || !d)
+		return c->messages < max;
+	for (size_t i = 0; i < d->n; i++)
+		if (d->rcpts[i].state != DELIVERY_DONE && domain_fits(c, domain_of(d->rcpts[i].in->address)))
+			return true;
+	return false;
 }

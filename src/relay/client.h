@@ -17,6 +17,7 @@
 
 #define CLIENT_BY_MAX 340u
 #define CLIENT_MESSAGES_MAX 100u /* a connection; a server's MAILMAX may be less */
+#define CLIENT_DOMAINS_MAX 32u	 /* likewise, RCPTDOMAINMAX: of a server that has such a limit */
 
 struct client {
 	struct list link; /* the pool's */
@@ -32,6 +33,8 @@ struct client {
 	bool in_transaction; /* MAIL was accepted, and the transaction was not finished: RSET first */
 	struct capabilities caps;
 	uint32_t messages;  /* transactions so far */
+	uint32_t domains[CLIENT_DOMAINS_MAX]; /* hashes of those that RCPT named so far, where they are counted */
+	uint8_t domains_n;
 	int64_t idle_until_ns;
 	uint16_t by_n;
 	char by[CLIENT_BY_MAX]; /* "mx.example.org [192.0.2.1]:25" */
@@ -53,8 +56,8 @@ YIELDS enum err client_greet(struct client *c, struct delivery *d) MUST_CHECK;
  * why, and recipients that are still open may be tried elsewhere.
  */
 YIELDS enum err client_deliver(struct client *c, struct delivery *d) MUST_CHECK;
-/* Another message may follow. */
-bool client_can_go_on(const struct client *c);
+/* Another message may follow. d: this one, for at least one of its open recipients; NULL: any. */
+bool client_can_go_on(const struct client *c, const struct delivery *d);
 /* Says QUIT, waits a moment for the answer, closes and frees. */
 YIELDS void client_quit(struct client *c);
 /* Closes and frees without a word. */

@@ -38,7 +38,7 @@ static void session(void *arg)
 	c->stream.ops = &rig_ops;
 	c->stream.tls = r;
 	enum err e = client_greet(c, &r->d);
-	while (e == ERR_NONE && r->d.open > 0 && client_can_go_on(c)) {
+	while (e == ERR_NONE && r->d.open > 0 && client_can_go_on(c, &r->d)) {
 		size_t open = r->d.open;
 		e = client_deliver(c, &r->d);
 		ASSERT(e != ERR_NONE || r->d.open < open); /* or it would never end */

@@ -111,7 +111,8 @@ static const struct dialogue dialogues[] = {
 	{ "binary without BINARYMIME", 1, BINARY, S("x"), S(HI EHLO_OK("250-CHUNKING\r\n")), S(C_EHLO), "R0/5.6.1", ERR_NONE, "r" },
 	{ "SMTPUTF8", 1, UTF8, T, S(HI EHLO_OK("250-SMTPUTF8\r\n") OK OK GO OK), S(C_EHLO "MAIL FROM:<s@example.org> SMTPUTF8\r\n"
 	  C_R0 "DATA\r\n" C_TEXT), "A250/2.0.0", ERR_NONE, "r" },
-	{ "needs SMTPUTF8 (RFC 6531 §3.2)", 1, UTF8, T, S(HI SLOW), S(C_EHLO), "R0/5.6.7", ERR_NONE, "r" },
+	{ "needs SMTPUTF8 (RFC 6531 §3.2)", 1, UTF8, S("\xc3\xa4: b\r\n"), S(HI SLOW), S(C_EHLO), "R0/5.6.7", ERR_NONE, "r" },
+	{ "asked for SMTPUTF8, and is ASCII", 1, UTF8, T, S(HI SLOW OK OK GO OK), S(C_ONE), "A250/2.0.0", ERR_NONE, "r" },
 	{ "DSN (RFC 3461)", 2, DSN, T, S(HI EHLO_OK("250-DSN\r\n") OK OK OK GO OK), S(C_EHLO "MAIL FROM:<s@example.org> RET=HDRS ENVID=e+2B1\r\n"
 	  "RCPT TO:<r0@example.net> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;x@y\r\nRCPT TO:<r1@example.net> NOTIFY=NEVER\r\n" "DATA\r\n" C_TEXT),
 	  "A250/2.0.0 A250/2.0.0", ERR_NONE, "r" },
@@ -183,7 +184,7 @@ static void session(void *arg)
 	int other;
 	struct client *c = played_client(r, &other);
 	result = client_greet(c, &r->d);
-	while (result == ERR_NONE && r->d.open > 0 && client_can_go_on(c))
+	while (result == ERR_NONE && r->d.open > 0 && client_can_go_on(c, &r->d))
 		result = client_deliver(c, &r->d);
 	client_drop(c);
 	world_close(r->w, other);

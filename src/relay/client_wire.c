@@ -370,7 +370,7 @@ static YIELDS enum err say_hello(struct client *c, struct delivery *d, const cha
 	struct buf b = buf_fixed(room, sizeof room);
 	struct listener to = { .caps = &c->caps };
 	buf_addf(&b, "%s ", verb);
-	buf_add(&b, c->env->conf->hostname);
+	buf_add(&b, c->route->hostname.n ? c->route->hostname : c->env->conf->hostname);
 	buf_add(&b, STR("\r\n"));
 	TRY(buf_err(&b));
 	c->caps = (struct capabilities){ 0 };

@@ -67,7 +67,7 @@ void pool_put(struct pool *p, struct client *c)
 {
 	size_t most = c->route->connections ? c->route->connections : 1;
 	bool room = p->n < POOL_MAX && idle_at(p, c) < most;
-	if (!room || !client_can_go_on(c) || scope_stopping(p->scope)) {
+	if (!room || !client_can_go_on(c, NULL) || scope_stopping(p->scope)) {
 		pool_quit(p, c);
 		return;
 	}

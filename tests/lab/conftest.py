@@ -79,7 +79,7 @@ route by_tcp {{ to tcp.dovecot.lab; via lmtp mx.dovecot.lab:24; }}
 route by_unix {{ to unix.dovecot.lab; via lmtp unix:%(socket)s; }}
 route prefers4 {{ to prefers4.lab; ip prefer_v4; }}
 route takes6 {{ to takes6.lab; ip only_v6; }}
-route from {{ to from.lab; source {v4(15)} {v6(15)}; }}
+route from {{ to from.lab; source {v4(15)} {v6(15)}; hostname out.gw.lab; }}
 """
 
 

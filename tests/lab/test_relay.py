@@ -56,7 +56,8 @@ def test_addresses(mail, fake, domain, where):
 
 
 def test_the_source_address_of_a_route(mail, fake):
-    assert received(fake["sink6"], mail("x@from.lab")).peer == v6(15)
+    got = received(fake["sink6"], mail("x@from.lab"))
+    assert got.peer == v6(15) and got.helo == "out.gw.lab"
 
 
 def test_a_smart_host(mail, fake):

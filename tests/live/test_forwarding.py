@@ -29,6 +29,7 @@ def server():
         recipients, secret = s.base / "recipients", s.base / "secret"
         recipients.write_text(LIST)
         secret.write_text(f"# the first signs\nanother secret, newer\n{SECRET}\n")
+        secret.chmod(0o644)
         with s.conf.open("a") as conf:
             conf.write(f'relay_domain relayed.example {{ recipients "{recipients}"; }}\n'
                        f'srs_secret "{secret}";\n')
@@ -73,6 +74,10 @@ def test_forged_and_old_ones_do_not(server):
     assert code == 550 and text.startswith(b"5.7.1")
 
 
+def test_a_secret_that_all_may_read_is_named(server):
+    assert "srs_secret_exposed" in server.log()
+
+
 def test_an_alias_may_lead_away(server):
     server.cli("alias", "add", "away@example.org", "Some.One@Elsewhere.Example")
     told = server.cli("explain", "--to", "away@example.org", "--ip", "192.0.2.1").stdout
@@ -92,8 +97,10 @@ def test_makes_a_secret_of_its_own():
         path = s.base / "state" / "accounts" / "srs_secret"
         secret = path.read_text().strip()
         assert len(secret) == 64 and stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert "srs_secret_exposed" not in s.log()
         assert rcpt(s, rewritten("carol@elsewhere.example", secret=secret))[0] == 250
         assert s.stop() == 0
         s.start()
         assert path.read_text().strip() == secret
+        assert "srs_secret_exposed" not in s.log()
         assert rcpt(s, rewritten("carol@elsewhere.example", secret=secret))[0] == 250

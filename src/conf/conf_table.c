@@ -71,6 +71,8 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_LIMITS, "received_lines", CONF_COUNT, LIM(received_lines), "100", 10, 1000, "Received fields from which on a message is taken to loop (RFC 5321 §6.3)." },
 	{ CONF_IN_LIMITS, "session_memory", CONF_SIZE, LIM(session_memory), "4M", 65536, 1073741824, "Memory of one connection, message body aside." },
 	{ CONF_IN_LIMITS, "body_memory", CONF_SIZE, LIM(body_memory), "1M", 65536, 1048576, "Message bytes kept in memory before a file is used." },
+	{ CONF_IN_LIMITS, "account_messages", CONF_COUNT, LIM(account_messages), "300", 0, 0, "Messages that one account may send an hour; 0: no limit. A stolen password does no more harm than that." },
+	{ CONF_IN_LIMITS, "account_recipients", CONF_COUNT, LIM(account_recipients), "1000", 0, 0, "Recipients that one account may send to an hour; 0: no limit." },
 	{ CONF_IN_LIMITS, "queue_free_space", CONF_SIZE, LIM(queue_bytes), "256M", 0, 0, "Free space of the spool's disk below which new mail is put off (452)." },
 	{ CONF_IN_LIMITS, "queue_messages", CONF_SIZE, LIM(queue_messages), "5000000", 1, 0, "Messages in the queue at which new mail is put off (452)." },
 

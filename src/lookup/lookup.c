@@ -8,6 +8,7 @@
 #include "base/events.h"
 #include "base/hash.h"
 #include "lookup/auth.h"
+#include "lookup/budget.h"
 #include "lookup/resolve.h"
 #include "lookup/secret.h"
 #include "smtp/address.h"
@@ -23,6 +24,7 @@ struct lookup {
 	struct table file_aliases, relay_recipients;
 	struct srs srs;
 	struct auth auth;
+	struct budgets budgets;
 	struct str dir;
 	uint64_t generation;
 	struct counter *questions, *accepted, *refused, *failed;
@@ -274,6 +276,7 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	l->generation = (uint64_t)world_wall_ms(p->w); /* never that of a lookup before us */
 	l->arena = arena_make(p->mem, (size_t)64 << 20);
 	world_random(p->w, &key, sizeof key);
+	budgets_init(&l->budgets, p->mem, key, p->conf.limits.account_messages, p->conf.limits.account_recipients);
 	l->file_aliases = table_make(p->mem, key, 1000000);
 	register_metrics(l);
 	l->relay_recipients = table_make(p->mem, key, 10000000);
@@ -293,6 +296,7 @@ static YIELDS void stop(struct proc *p UNUSED, void *self) /* yields: indirect *
 {
 	struct lookup *l = self;
 	auth_done(&l->auth);
+	budgets_done(&l->budgets);
 	directory_close(l->directory);
 	table_free(&l->file_aliases);
 	table_free(&l->relay_recipients);
@@ -339,6 +343,23 @@ static enum err on_sender(void *self, struct ipc *from UNUSED, const struct auth
 	return ERR_NONE;
 }
 
+static enum err on_charge(void *self, struct ipc *from UNUSED, const struct auth_charge_in *in, struct arena *arena, struct auth_charge_out *out)
+{
+	struct lookup *l = self;
+	struct budget_answer a = budget_take(&l->budgets, in->account, in->recipients, world_wall_ms(l->p->w));
+	uint32_t limit = a.by_recipients ? l->budgets.recipients : l->budgets.messages;
+	const char *of = a.by_recipients ? "recipients" : "messages", *to = a.by_recipients ? "to " : "";
+	out->allowed = a.allowed;
+	if (a.allowed)
+		return ERR_NONE;
+	int64_t minutes = (a.wait_ms + 59999) / 60000;
+	out->text = minutes ? arena_strf(arena, "Your account may send %s%u %s an hour; please wait %lld minutes", to, limit, of, (long long)minutes)
+			    : arena_strf(arena, "Your account may send %s%u %s an hour, which this message exceeds", to, limit, of);
+	if (a.first)
+		log_account_limit(&l->p->log, (struct log_ids){ .session = in->session }, in->account, limit, str_z(of));
+	return arena_err(arena);
+}
+
 static YIELDS enum err on_account_password(void *self, struct ipc *from UNUSED, const struct account_password_in *in, struct arena *arena,
 					   struct account_password_out *out)
 {
@@ -364,7 +385,7 @@ static enum err on_account_passwords(void *self, struct ipc *from UNUSED, const 
 static const struct ipc_handlers handlers = {
 	.lookup_rcpt = on_rcpt, .lookup_forward = on_forward, .directory_change = on_change, .directory_list = on_list,
 	.auth_password = on_password, .auth_scram_first = on_scram_first, .auth_scram_final = on_scram_final, .auth_sender = on_sender,
-	.account_password = on_account_password, .account_passwords = on_account_passwords,
+	.auth_charge = on_charge, .account_password = on_account_password, .account_passwords = on_account_passwords,
 };
 
 const struct proc_ops lookup_ops = {

@@ -173,6 +173,19 @@ static void envelope(void **state UNUSED)
 	assert_true(str_find_str(rig.messages[0].prefix, STR(" with ESMTPA id ")) < rig.messages[0].prefix.n);
 }
 
+/* H68: too much is put off, with a reason, and not taken */
+static void limits(void **state UNUSED)
+{
+	listener(AUTH_MODE_REQUIRED, true);
+	rig.over_budget = true;
+	play(EHLO "AUTH PLAIN " RIGHT "\r\n" MAIL RCPT "DATA\r\n\r\n.\r\n" MAIL RCPT "BDAT 2 LAST\r\n\r\nQUIT\r\n",
+	     "220 250 235 250 250 354 451 250 250 451 221");
+	assert_true(said("451 4.7.1 Your account may send 300 messages an hour; please wait 5 minutes"));
+	assert_int_equal(rig.messages_n, 0);
+	rig.over_budget = false;
+	play(EHLO "AUTH PLAIN " RIGHT "\r\n" MAIL RCPT "DATA\r\n\r\n.\r\n", "220 250 235 250 250 354 250");
+}
+
 #define LOGIN EHLO "AUTH PLAIN " RIGHT "\r\n" MAIL RCPT "DATA\r\n"
 
 static bool in_prefix(const char *what)
@@ -219,7 +232,7 @@ int main(void)
 		cmocka_unit_test(plain_and_login), cmocka_unit_test(offered),	  cmocka_unit_test(in_the_clear),
 		cmocka_unit_test(order),	   cmocka_unit_test(nonsense),	  cmocka_unit_test(endless_line),
 		cmocka_unit_test(long_first_message), cmocka_unit_test(not_checked), cmocka_unit_test(senders),
-		cmocka_unit_test(envelope),	   cmocka_unit_test(mended),	  cmocka_unit_test(scram),
+		cmocka_unit_test(envelope),	   cmocka_unit_test(mended),	  cmocka_unit_test(limits),	  cmocka_unit_test(scram),
 	};
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -9,6 +9,7 @@
 
 /* Beyond its limit so much of a message is still read, to give the right reply; then we hang up. */
 #define DROPPED_BYTES_MAX ((uint64_t)64 << 20)
+#define LOOKUP_MS	  60000u
 
 static void refuse(struct session *s, enum reply_id why)
 {
@@ -131,6 +132,26 @@ static bool was_delivered_here(const struct transaction *t)
 	return false;
 }
 
+/* H68: what an account may send. */
+static YIELDS
+enum err charge(struct session *s, struct reply *reply_out)
+{
+	struct auth_charge_in in = { s->id, s->account, s->tx->accepted };
+	struct auth_charge_out out = { 0 };
+	if (s->account.n == 0)
+		return ERR_NONE;
+	session_deadline(s, LOOKUP_MS);
+	enum err e = s->d->backend->ask_charge(s->d->backend_arg, &in, &s->command, &out);
+	if (e == ERR_CANCELLED)
+		return e;
+	if (e == ERR_NONE && out.allowed)
+		return ERR_NONE;
+	*reply_out = reply_of(e == ERR_NONE ? REPLY_ACCOUNT_LIMIT : REPLY_LOOKUP_UNREACHABLE);
+	if (e == ERR_NONE && out.text.n)
+		reply_out->text = out.text;
+	return ERR_NONE;
+}
+
 /* The message is complete. */
 static YIELDS
 enum err conclude(struct session *s, struct reply *reply_out)
@@ -142,8 +163,10 @@ enum err conclude(struct session *s, struct reply *reply_out)
 	if (t->refusal == REPLY_NONE && was_delivered_here(t))
 		refuse(s, REPLY_DELIVERED_BEFORE);
 	if (t->refusal == REPLY_NONE)
+		TRY(charge(s, reply_out));
+	if (t->refusal == REPLY_NONE && reply_out->code == 0)
 		submit(s, reply_out);
-	else
+	else if (t->refusal != REPLY_NONE)
 		*reply_out = reply_of(t->refusal);
 	if (reply_is_refusal(reply_out))
 		session_refused(s, reply_out, t->first_rcpt, STR(""));

@@ -41,6 +41,9 @@ struct smtpd_backend {
 	YIELDS
 	enum err (*ask_sender)(void *arg, const struct auth_sender_in *in, struct arena *arena,
 			       struct auth_sender_out *out);
+	YIELDS
+	enum err (*ask_charge)(void *arg, const struct auth_charge_in *in, struct arena *arena,
+			       struct auth_charge_out *out);
 	void (*abort_message)(void *arg, uint64_t id);
 	void (*tell_refused)(void *arg, const struct history_refused_in *in);
 };

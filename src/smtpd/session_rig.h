@@ -42,6 +42,7 @@ struct rig {
 	/* lookup and queue */
 	size_t list_n; /* targets of list@example.org */
 	size_t lookups, aborts, refusals, passwords;
+	bool over_budget;
 	enum auth_result auth_result; /* what lookup says instead of ACCEPTED */
 	enum err lookup_err, part_err, file_err, submit_err;
 	struct buf parts; /* of the message that is being submitted */
@@ -291,9 +292,18 @@ static enum err rig_sender(void *arg UNUSED, const struct auth_sender_in *in, st
 	return ERR_NONE;
 }
 
+static enum err rig_charge(void *arg, const struct auth_charge_in *in, struct arena *arena UNUSED, struct auth_charge_out *out)
+{
+	struct rig *r = arg;
+	out->allowed = !r->over_budget && str_eq(in->account, STR("alice@example.org")) && in->recipients > 0;
+	out->text = STR("Your account may send 300 messages an hour; please wait 5 minutes");
+	return ERR_NONE;
+}
+
 static const struct smtpd_backend rig_backend = {
 	.ask_rcpt = rig_ask, .submit_part = rig_part, .submit_file = rig_file, .submit_message = rig_submit,
 	.ask_password = rig_password, .ask_scram_first = rig_scram_first, .ask_scram_final = rig_scram_final, .ask_sender = rig_sender,
+	.ask_charge = rig_charge,
 	.abort_message = rig_abort, .tell_refused = rig_refused,
 };
 
@@ -316,7 +326,7 @@ static void rig_conf(struct conf *c, struct conf_listener *listener)
 	c->listeners = listener;
 	c->listeners_n = 1;
 	c->limits = (struct conf_limits){ 1000000, 100, 1000,	 100,	  10, 20,
-					  100,	   100, 4 << 20, 1 << 16, 0,  0 };
+					  100,	   100, 4 << 20, 1 << 16, 0,  0, 0, 0 };
 	c->times = (struct conf_times){ .command = 300000,
 					.data_block = 180000,
 					.data_total = 7200000,

@@ -92,6 +92,14 @@ enum err ask_sender(void *arg, const struct auth_sender_in *in, struct arena *ar
 	return ch ? call_auth_sender(ch, in, arena, out) : ERR_CLOSED;
 }
 
+static YIELDS
+enum err ask_charge(void *arg, const struct auth_charge_in *in, struct arena *arena, struct auth_charge_out *out)
+{
+	struct process *self = arg;
+	struct ipc *ch = proc_peer(self->p, ROLE_LOOKUP, 0);
+	return ch ? call_auth_charge(ch, in, arena, out) : ERR_CLOSED;
+}
+
 static void abort_message(void *arg, uint64_t id)
 {
 	struct process *self = arg;
@@ -118,6 +126,7 @@ static const struct smtpd_backend backend = {
 	.ask_scram_first = ask_scram_first,
 	.ask_scram_final = ask_scram_final,
 	.ask_sender = ask_sender,
+	.ask_charge = ask_charge,
 	.abort_message = abort_message,
 	.tell_refused = tell_refused,
 };

@@ -173,3 +173,20 @@ def test_guessing_is_slow(server):
     start = time.monotonic()
     assert client(server).login("alice@example.org", PASSWORD)[0] == 235
     assert time.monotonic() - start < 0.5
+
+
+def test_limits_of_an_account(server):
+    """H68: so much an hour; what is beyond is put off with a reason, and the operator hears of it."""
+    server.stop()
+    server.conf.write_text(server.conf.read_text() + "limits { account_messages 3; account_recipients 10; }\n")
+    server.start()
+    c = client(server)
+    c.login("alice@example.org", PASSWORD)
+    for _ in range(3):
+        c.sendmail("alice@example.org", ["bob@example.org"], "Subject: x\r\n\r\n")
+    with pytest.raises(smtplib.SMTPDataError) as refused:
+        c.sendmail("alice@example.org", ["bob@example.org"], "Subject: x\r\n\r\n")
+    assert refused.value.smtp_code == 451 and b"3 messages an hour; please wait 20 minutes" in refused.value.smtp_error
+    assert "account_limit" in server.log()
+    assert "451" in server.cli("trace", "alice@example.org").stdout or time.sleep(1.2) or "451" in server.cli("trace", "alice@example.org").stdout
+    server.wait_messages("bob@example.org", 3)

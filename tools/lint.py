@@ -25,7 +25,7 @@ import tempfile
 # Which folders of src/ a folder may include from, besides itself.
 _BELOW_IPC = {"base", "world", "co"}
 _PROTOCOL = _BELOW_IPC | {"ipc"}
-_SHARED = _PROTOCOL | {"dns", "conf", "smtp", "message", "dsn", "jail", "proc"}
+_SHARED = _PROTOCOL | {"dns", "conf", "smtp", "message", "dsn", "jail", "proc", "tls", "sasl"}
 _PROCESS = _SHARED | {"policy", "transport"}
 PROCESSES = {"smtpd", "queue", "local", "lookup", "control", "master",
              "relay", "resolver", "keys"}
@@ -43,6 +43,8 @@ MAY_INCLUDE = {
     "message": _PROTOCOL | {"conf", "smtp"},  # header fields use SMTP's addresses
     "dsn": _PROTOCOL | {"smtp", "message"},  # reports on messages
     "proc": _PROTOCOL | {"conf", "jail"},   # what every process does when it starts
+    "tls": _PROTOCOL,                       # a stream's other half
+    "sasl": _PROTOCOL,
     "policy": _SHARED,
     "transport": _SHARED,
     **{process: _PROCESS for process in PROCESSES},

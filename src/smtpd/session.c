@@ -368,7 +368,7 @@ static YIELDS
 void linger(struct session *s)
 {
 	uint64_t before = s->stream.received_bytes;
-	world_shutdown_send(s->d->w, s->stream.src.fd);
+	stream_end(&s->stream);
 	session_deadline(s, FAREWELL_MS);
 	while (s->stream.received_bytes - before < LINGER_BYTES_MAX) {
 		stream_consume(&s->stream, stream_input(&s->stream).n);

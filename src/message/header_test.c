@@ -126,7 +126,7 @@ static void received(void **state)
 		.helo = STR("client.example.net"),
 		.client = { .family = IP_V4, .bits = 32, .b = { 192, 0, 2, 7 } },
 		.hostname = STR("mx.example.org"),
-		.protocol = received_protocol(true, false),
+		.protocol = received_protocol(true, false, false),
 		.only_recipient = STR("ann@example.org"),
 		.wall_ms = INT64_C(1795459863000),
 	};
@@ -135,8 +135,10 @@ static void received(void **state)
 				    "\tby mx.example.org with ESMTP id 0000000000000\r\n"
 				    "\tfor <ann@example.org>;\r\n"
 				    "\tMon, 23 Nov 2026 18:51:03 +0000\r\n"));
-	assert_str(received_protocol(false, false), STR("SMTP"));
-	assert_str(received_protocol(true, true), STR("UTF8SMTP"));
+	assert_str(received_protocol(false, false, true), STR("SMTP"));
+	assert_str(received_protocol(true, false, true), STR("ESMTPS"));
+	assert_str(received_protocol(true, true, true), STR("UTF8SMTPS"));
+	assert_str(received_protocol(true, true, false), STR("UTF8SMTP"));
 }
 
 int main(void)

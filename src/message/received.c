@@ -15,6 +15,8 @@ void received_add(struct buf *b, const struct received *r)
 	buf_add(b, r->hostname);
 	buf_add(b, STR(" with "));
 	buf_add(b, r->protocol);
+	if (r->tls_version.n)
+		buf_addf(b, "\r\n\t(%.*s cipher %.*s)", STR_ARG(r->tls_version), STR_ARG(r->tls_cipher));
 	buf_add(b, STR(" id "));
 	msg_id_add(b, r->id);
 	if (r->only_recipient.n) {
@@ -28,9 +30,11 @@ void received_add(struct buf *b, const struct received *r)
 	buf_add(b, STR("\r\n"));
 }
 
-struct str received_protocol(bool esmtp, bool smtputf8)
+struct str received_protocol(bool esmtp, bool smtputf8, bool tls)
 {
 	if (smtputf8)
-		return STR("UTF8SMTP"); /* RFC 6531 §4.3 */
+		return tls ? STR("UTF8SMTPS") : STR("UTF8SMTP"); /* RFC 6531 §4.3 */
+	if (esmtp && tls)
+		return STR("ESMTPS"); /* RFC 3848; there is none for HELO under TLS */
 	return esmtp ? STR("ESMTP") : STR("SMTP");
 }

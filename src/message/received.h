@@ -15,6 +15,7 @@ struct received {
 	struct ip client;
 	struct str hostname; /* ours */
 	struct str protocol; /* "ESMTP", … */
+	struct str tls_version, tls_cipher; /* empty: it came without */
 	uint64_t id;
 	struct str only_recipient; /* canonical; empty: none or several, whose names are nobody's
 				      business */
@@ -23,7 +24,7 @@ struct received {
 /* Appends the whole field, folded, with its last CRLF. */
 void received_add(struct buf *b, const struct received *r);
 
-/* SMTP, ESMTP, UTF8SMTP. */
-struct str received_protocol(bool esmtp, bool smtputf8);
+/* SMTP, ESMTP, ESMTPS, UTF8SMTP, UTF8SMTPS. */
+struct str received_protocol(bool esmtp, bool smtputf8, bool tls);
 
 #endif

@@ -40,7 +40,7 @@ static void read_lines(struct str s, size_t step, struct seen *seen)
 
 static void check_params(struct str s)
 {
-	struct ext_offer offer = { 1000000, 100, 100, true };
+	struct ext_offer offer = { 1000000, 100, 100, true, true };
 	struct mail_params mail;
 	struct rcpt_params rcpt;
 	struct params ps;

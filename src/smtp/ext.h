@@ -14,7 +14,7 @@
 struct ext_offer {
 	uint64_t message_bytes;
 	uint32_t recipients, transactions;
-	bool smtputf8;
+	bool smtputf8, starttls;
 };
 
 /* What the parameters of MAIL say; strings are views into the command line. */
@@ -44,7 +44,7 @@ struct ext {
 };
 
 extern const struct ext ext_size, ext_8bitmime, ext_pipelining, ext_enhancedstatuscodes,
-	ext_smtputf8, ext_chunking, ext_binarymime, ext_limits, ext_dsn;
+	ext_smtputf8, ext_chunking, ext_binarymime, ext_limits, ext_dsn, ext_starttls;
 
 /* Appends the lines that are offered, each after an LF. */
 void ext_lines_add(const struct ext_offer *o, struct buf *b);

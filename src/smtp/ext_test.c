@@ -8,7 +8,7 @@
 #define TEN "0123456789"
 #define HUNDRED TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
 
-static const struct ext_offer offer = { 1000, 50, 2000000, true };
+static const struct ext_offer offer = { 1000, 50, 2000000, true, false };
 
 static void mail_parameters(void **state)
 {
@@ -97,13 +97,13 @@ static void ehlo_lines(void **state)
 {
 	char room[500];
 	struct buf b = buf_fixed(room, sizeof room);
-	struct ext_offer less = { 5, 0, 0, false };
+	struct ext_offer less = { 5, 0, 0, false, true };
 	ext_lines_add(&offer, &b);
 	assert_str(buf_str(&b), STR("\nPIPELINING\nSIZE 1000\n8BITMIME\nENHANCEDSTATUSCODES\nSMTPUTF8\nCHUNKING\nBINARYMIME\n"
 				    "LIMITS MAILMAX=999999 RCPTMAX=50\nDSN"));
 	buf_clear(&b);
 	ext_lines_add(&less, &b);
-	assert_str(buf_str(&b), STR("\nPIPELINING\nSIZE 5\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING\nBINARYMIME\nDSN"));
+	assert_str(buf_str(&b), STR("\nPIPELINING\nSIZE 5\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING\nBINARYMIME\nDSN\nSTARTTLS"));
 }
 
 static void print(struct buf *b, uint16_t code, struct str enhanced, struct str text)

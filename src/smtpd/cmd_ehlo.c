@@ -44,7 +44,9 @@ static enum err ehlo(struct session *s, struct str args, struct reply *reply_out
 		return ERR_NONE;
 	struct buf b = buf_fixed(arena_alloc(&s->command, TEXT_BYTES_MAX), TEXT_BYTES_MAX);
 	buf_add(&b, s->d->conf->hostname);
-	ext_lines_add(&s->d->offer, &b);
+	struct ext_offer offer = s->d->offer;
+	offer.starttls = session_may_start_tls(s); /* RFC 3207 §4.2: not once TLS is in use */
+	ext_lines_add(&offer, &b);
 	TRY(buf_err(&b));
 	s->esmtp = true;
 	reply_out->text = buf_str(&b);

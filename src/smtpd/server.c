@@ -22,6 +22,12 @@ static void register_metrics(struct smtpd_metrics *c, struct metrics *m)
 					"Recipients answered without asking lookup.");
 	c->cache_misses = metrics_counter(m, "godwit_smtpd_cache_misses_total", STR_NONE,
 					  "Recipients that lookup was asked for.");
+	c->tls = metrics_counter(m, "godwit_smtpd_tls_handshakes_total", STR_NONE,
+				 "TLS handshakes that ended well.");
+	c->tls_failed = metrics_counter(m, "godwit_smtpd_tls_failed_total", STR_NONE,
+					"TLS handshakes that failed.");
+	c->tls_resumed = metrics_counter(m, "godwit_smtpd_tls_resumed_total", STR_NONE,
+					 "TLS handshakes that went on with an earlier session.");
 	c->sessions = metrics_gauge(m, "godwit_smtpd_sessions", STR_NONE, "Open connections.");
 	c->body_bytes = metrics_gauge(m, "godwit_smtpd_body_bytes", STR_NONE,
 				      "Bytes of messages that are being received, in memory.");
@@ -38,8 +44,10 @@ enum err smtpd_init(struct smtpd *d, struct loop *loop, const struct conf *conf,
 	d->index = index;
 	world_random(d->w, &d->id_counter, sizeof d->id_counter);
 	world_random(d->w, &key, sizeof key);
-	d->offer = (struct ext_offer){ conf->limits.message_bytes, conf->limits.recipients,
-				       conf->limits.transactions, conf->smtputf8 };
+	d->offer = (struct ext_offer){ .message_bytes = conf->limits.message_bytes,
+				       .recipients = conf->limits.recipients,
+				       .transactions = conf->limits.transactions,
+				       .smtputf8 = conf->smtputf8 };
 	cache_init(&d->cache, d->mem, key);
 	clients_init(&d->clients, d->mem, key, (size_t)conf->limits.connections + 1);
 	refusals_init(&d->refusals, d->mem, key);
@@ -53,6 +61,8 @@ void smtpd_done(struct smtpd *d)
 	cache_done(&d->cache);
 	clients_done(&d->clients);
 	refusals_done(&d->refusals);
+	tls_server_free(d->tls);
+	d->tls = NULL;
 }
 
 uint64_t smtpd_new_id(struct smtpd *d)

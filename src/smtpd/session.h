@@ -43,7 +43,7 @@ struct transaction {
 	bool told_queue;       /* parts or a file: queue must hear of an abort */
 };
 
-enum session_next { NEXT_COMMAND, NEXT_DATA, NEXT_CHUNK, NEXT_CLOSE };
+enum session_next { NEXT_COMMAND, NEXT_DATA, NEXT_CHUNK, NEXT_TLS, NEXT_CLOSE };
 
 struct session {
 	struct smtpd *d;
@@ -64,6 +64,8 @@ struct session {
 	uint8_t end_reason;    /* enum session_end */
 	bool esmtp, trusted, chunk_last;
 	bool noted;  /* the refusal that is being answered is in log and history already */
+	bool encrypted;	 /* TLS is in use */
+	bool more_input; /* there is something behind the command that is being run */
 	bool linger; /* the client may not be reading yet: close gently */
 };
 
@@ -76,6 +78,7 @@ enum session_end {
 	END_EARLY_TALKER,
 	END_NOT_SMTP,
 	END_LIMIT,
+	END_TLS,
 	END_NO_MEMORY,
 	END_FAILED
 };
@@ -97,7 +100,7 @@ struct smtpd_command {
 	bool junk; /* moves no mail by itself */
 };
 extern const struct smtpd_command cmd_ehlo, cmd_helo, cmd_mail, cmd_rcpt, cmd_data, cmd_bdat,
-	cmd_rset, cmd_noop, cmd_quit, cmd_vrfy, cmd_help, cmd_unavailable, cmd_unknown;
+	cmd_rset, cmd_noop, cmd_quit, cmd_starttls, cmd_vrfy, cmd_help, cmd_unavailable, cmd_unknown;
 /* commands.c: the table by verb. */
 const struct smtpd_command *smtpd_command_of(enum verb v);
 
@@ -120,6 +123,14 @@ static inline enum err session_say(struct reply *reply_out, enum reply_id id)
 /* Notes a refusal for log and history. */
 void session_refused(struct session *s, const struct reply *reply, struct str forward_path,
 		     struct str rule);
+
+/* ---- TLS (cmd_starttls.c) -------------------------------------------------------------------- */
+
+/* Whether STARTTLS would be granted now. */
+bool session_may_start_tls(const struct session *s);
+/* The handshake; afterwards the session is a new one. Any error is the end, and was told to log and history. */
+YIELDS
+enum err session_tls(struct session *s) MUST_CHECK;
 
 /* ---- message bytes (receive.c, body.c, submit.c) -------------------------------------------- */
 

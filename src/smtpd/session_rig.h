@@ -253,8 +253,14 @@ static void rig_refused(void *arg, const struct history_refused_in *in)
 	r->refusals += in->count;
 }
 
-static const struct smtpd_backend rig_backend = { rig_ask,    rig_part,	 rig_file,
-						  rig_submit, rig_abort, rig_refused };
+static const struct smtpd_backend rig_backend = {
+	.ask_rcpt = rig_ask,
+	.submit_part = rig_part,
+	.submit_file = rig_file,
+	.submit_message = rig_submit,
+	.abort_message = rig_abort,
+	.tell_refused = rig_refused,
+};
 
 /* ---- running --------------------------------------------------------------------------------- */
 

@@ -85,9 +85,10 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
 		world_random(t->w, iv, (size_t)EVP_CIPHER_get_iv_length(t->ticket_cipher));
 		return ticket_keys_use(t, &t->tickets[0], iv, cipher, mac, 1) ? 1 : -1;
 	}
+	bool once = SSL_version(ssl) >= TLS1_3_VERSION; /* RFC 8446 §C.4: clients use a ticket once */
 	for (size_t i = 0; i < t->tickets_n; i++)
 		if (memcmp(name, t->tickets[i].bytes, TLS_TICKET_NAME_BYTES) == 0)
-			return !ticket_keys_use(t, &t->tickets[i], iv, cipher, mac, 0) ? -1 : i == 0 ? 1 : 2;
+			return !ticket_keys_use(t, &t->tickets[i], iv, cipher, mac, 0) ? -1 : i > 0 || once ? 2 : 1;
 	return 0;
 }
 

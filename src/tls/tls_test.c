@@ -368,7 +368,7 @@ static YIELDS bool visit(struct rig *r, int version, SSL_SESSION **session)
 	struct raw c;
 	char text[8];
 	raw_open(&c, r, server_for(&v, r), version);
-	SSL_CTX_set_session_cache_mode(c.ctx, SSL_SESS_CACHE_CLIENT);
+	SSL_CTX_set_session_cache_mode(c.ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(c.ctx, keep_session);
 	SSL_free(c.ssl);
 	c.ssl = SSL_new(c.ctx);

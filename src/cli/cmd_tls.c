@@ -44,7 +44,7 @@ static enum err read_file(struct cli *c, struct str path, struct str *out, unsig
 	*mode_out = st.mode;
 	world_close(c->w, fd);
 	TRY(e);
-	struct buf b = buf_grow(c->mem, VAULT_FILE_MAX);
+	struct buf b = buf_grow(c->mem, VAULT_FILE_MAX + 2);
 	e = world_read_file(c->w, WORLD_ABSOLUTE, path, VAULT_FILE_MAX, &b);
 	*out = arena_str(&c->arena, buf_str(&b));
 	buf_free(&b);

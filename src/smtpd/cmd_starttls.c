@@ -34,13 +34,14 @@ static enum err starttls(struct session *s, struct str args, struct reply *reply
 
 const struct smtpd_command cmd_starttls = { .handle_command = starttls };
 
-static void handshake_failed(struct session *s, uint64_t took_ms)
+static enum err handshake_failed(struct session *s, struct str why, uint64_t took_ms)
 {
-	struct reply r = { 454, STR("4.7.0"), tls_why(&s->stream) };
+	struct reply r = { 454, STR("4.7.0"), why };
 	s->end_reason = END_TLS;
 	counter_add(s->d->count.tls_failed, 1);
 	log_smtpd_tls_failed(s->d->log, (struct log_ids){ .session = s->id }, &s->client, r.text, took_ms);
 	session_refused(s, &r, str_of("", 0), STR("tls handshake"));
+	return ERR_CLOSED; /* T2 */
 }
 
 /* T1: RFC 3207 §4.2: "The server MUST discard any knowledge obtained from the client". */
@@ -58,18 +59,14 @@ enum err session_tls(struct session *s)
 {
 	struct smtpd *d = s->d;
 	int64_t began_ns = world_mono_ns(d->w);
-	if (!smtpd_tls_ready(d)) { /* a listener with TLS first, and the keys are away */
-		s->end_reason = END_TLS;
-		return ERR_CLOSED;
-	}
+	if (!smtpd_tls_ready(d))
+		return handshake_failed(s, STR("the process that holds the keys is away"), 0);
 	session_deadline(s, d->conf->times.tls_handshake);
 	stream_idle(&s->stream);
 	enum err e = tls_accept(d->tls, &s->stream);
 	uint64_t took_ms = (uint64_t)(world_mono_ns(d->w) - began_ns) / 1000000;
-	if (e != ERR_NONE) {
-		handshake_failed(s, took_ms);
-		return ERR_CLOSED;
-	}
+	if (e != ERR_NONE)
+		return handshake_failed(s, tls_why(&s->stream), took_ms);
 	struct tls_info i = tls_info(&s->stream);
 	begin_again(s);
 	counter_add(d->count.tls, 1);

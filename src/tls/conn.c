@@ -182,6 +182,7 @@ static void count_late(int write, int version UNUSED, int type, const void *p, s
 
 enum err tls_context_settings(SSL_CTX *c, enum tls_least least)
 {
+	char groups[] = "X25519:P-256:X448:P-384:P-521"; /* OpenSSL's macro casts const away */
 	/* RFC 9325 §3.1.1, §3.3, §3.5, §4.2: no older versions, compression or renegotiation; AEAD with forward secrecy */
 	SSL_CTX_set_options(c, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE |
 				       SSL_OP_PRIORITIZE_CHACHA);
@@ -194,7 +195,7 @@ enum err tls_context_settings(SSL_CTX *c, enum tls_least least)
 	bool ok = SSL_CTX_set_min_proto_version(c, least == TLS_LEAST_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION) == 1 &&
 		  SSL_CTX_set_max_proto_version(c, TLS1_3_VERSION) == 1 &&
 		  SSL_CTX_set_cipher_list(c, "ECDHE+AESGCM:ECDHE+CHACHA20") == 1 &&
-		  SSL_CTX_set1_groups_list(c, "X25519:P-256:X448:P-384:P-521") == 1;
+		  SSL_CTX_set1_groups_list(c, groups) == 1;
 	return ok ? ERR_NONE : ERR_NO_MEMORY;
 }
 

@@ -142,9 +142,9 @@ static YIELDS size_t shown(struct rig *r, const char *name, const char *algorith
 	size_t found = RIG_KEYS_MAX;
 	raw_open(&c, r, server_for(&v, r), 0);
 	if (name)
-		SSL_set_tlsext_host_name(c.ssl, name);
+		SSL_set_tlsext_host_name(c.ssl, (uintptr_t)name);
 	if (algorithms)
-		SSL_set1_sigalgs_list(c.ssl, algorithms);
+		SSL_set1_sigalgs_list(c.ssl, (uintptr_t)algorithms);
 	assert_int_equal(raw_handshake(&c), 1);
 	X509 *x = SSL_get1_peer_certificate(c.ssl);
 	for (size_t i = 0; i < r->certs_n; i++)
@@ -519,6 +519,96 @@ static void test_truncation(void **state)
 	run(truncation);
 }
 
+/* ---- the stack --------------------------------------------------------------------------------------------- */
+
+#define PAINTED 57344u /* of the 64 KiB of TLS_STACK */
+#define ENOUGH 49152u  /* what a handshake may use of them */
+
+struct depth {
+	struct rig *r;
+	struct served v;
+	struct tls_wish *wish; /* NULL: the server's side is looked at */
+	int fd;
+	size_t used;
+	bool over;
+};
+
+__attribute__((noinline, no_sanitize("address"))) static void paint(uintptr_t top)
+{
+	for (volatile char *p = (volatile char *)(top - PAINTED); (uintptr_t)p < top; p++)
+		*p = 0x5a;
+}
+
+__attribute__((noinline, no_sanitize("address"))) static size_t painted(uintptr_t top)
+{
+	const volatile char *p = (const volatile char *)(top - PAINTED);
+	while (*p == 0x5a)
+		p++;
+	return top - (uintptr_t)p;
+}
+
+/* coroutine */
+static void deep(void *arg)
+{
+	struct depth *d = arg;
+	struct stream s;
+	uintptr_t top = (uintptr_t)__builtin_frame_address(0) - 1024;
+	assert_int_equal(stream_open(&s, d->r->l, d->fd), ERR_NONE);
+	paint(top);
+	enum err e = d->wish ? tls_connect(d->r->client, &s, d->wish) : tls_accept(d->r->server, &s);
+	d->used = 1024 + painted(top);
+	assert_int_equal(e, ERR_NONE);
+	stream_close(&s);
+	d->over = true;
+}
+
+static YIELDS void depth_of(struct rig *r, struct tls_wish *w, int version, const char *what)
+{
+	struct depth d = { .r = r, .wish = w };
+	struct raw c = { .fd = -1 };
+	int fds[2];
+	if (w) {
+		d.fd = server_for(&d.v, r);
+	} else {
+		rig_sockets(r, fds);
+		d.fd = fds[0];
+		raw_open(&c, r, fds[1], version);
+	}
+	assert_int_equal(scope_spawn(co_scope(), "deep", TLS_STACK, deep, &d), ERR_NONE);
+	if (!w) {
+		assert_int_equal(raw_handshake(&c), 1);
+		raw_close(&c);
+	}
+	while (!d.over || (w && !d.v.over))
+		if (co_sleep_until(world_mono_ns(r->w) + 500000) != ERR_NONE)
+			break;
+	print_message("             %s: %zu bytes of stack\n", what, d.used);
+	assert_true(d.used < ENOUGH);
+}
+
+/* coroutine */
+static void stack(void *arg)
+{
+	struct rig *r = arg;
+	struct str mx = STR("mx.example.org");
+	struct tls_wish pkix = { .verify = TLS_VERIFY_PKIX, .sni = mx, .names = &mx, .names_n = 1 };
+	uint32_t rsa = rig_add(r, RIG_RSA, "DNS:mx.example.org", -RIG_DAY, RIG_DAY);
+	uint32_t ec = rig_add(r, RIG_EC, "DNS:mx.example.org", -RIG_DAY, RIG_DAY);
+	trust(r);
+	use(r, rsa);
+	depth_of(r, NULL, TLS1_3_VERSION, "server, TLS 1.3, RSA");
+	depth_of(r, NULL, TLS1_2_VERSION, "server, TLS 1.2, RSA");
+	depth_of(r, &pkix, 0, "client, TLS 1.3, RSA");
+	use(r, ec);
+	depth_of(r, NULL, TLS1_3_VERSION, "server, TLS 1.3, P-256");
+	depth_of(r, &pkix, 0, "client, TLS 1.3, P-256");
+}
+
+static void test_stack(void **state)
+{
+	run(stack);
+}
+
 /* ---- slow clients, slow signatures --------------------------------------------------------------------------- */
 
 /* coroutine */
@@ -622,7 +712,7 @@ int main(void)
 		cmocka_unit_test(test_versions_and_keys), cmocka_unit_test(test_names),	     cmocka_unit_test(test_replaced),
 		cmocka_unit_test(test_verification),	  cmocka_unit_test(test_dane),	     cmocka_unit_test(test_tickets),
 		cmocka_unit_test(test_nonsense),	  cmocka_unit_test(test_truncation), cmocka_unit_test(test_bytewise),
-		cmocka_unit_test(test_crowd),
+		cmocka_unit_test(test_crowd),	     cmocka_unit_test(test_stack),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -179,6 +179,14 @@ def test_a_session_is_resumed_by_another_process(server):
         assert b"Reused, TLSv1.2" in done.stdout
 
 
+def test_nothing_below_tls_1_3():
+    with TlsServer("tls { min_version 1.3; }") as s:
+        for option, works in (("-tls1_3", True), ("-tls1_2", False)):
+            done = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{s.tls_port}", option], input=b"QUIT\r\n",
+                                  capture_output=True, timeout=20, check=False)
+            assert (b"New, TLSv1." in done.stdout) == works
+
+
 def test_a_silent_client_is_cut_off():
     with TlsServer("timeouts { tls_handshake 1s; }") as s:
         with socket.create_connection(("127.0.0.1", s.tls_port), 20) as c:

@@ -2,7 +2,7 @@
 # PORT, RUN (scratch directory), MAILDIR, USERS, CONC and PROJECT (this checkout) set; see docs/benchmarks.md.
 # Builds into $PROJECT/build unless GODWIT_BUILD names a finished build.
 peer_start() {
-	local build=${GODWIT_BUILD:-$PROJECT/build} deliver=yes processes=0 i users=""
+	local build=${GODWIT_BUILD:-$PROJECT/build} deliver=yes processes=0 i users="" tls="" mode=none
 	if [ ! -x "$build/godwit" ]; then
 		meson setup --buildtype=release "$build" "$PROJECT" >"$RUN/build.log" 2>&1
 		ninja -C "$build" >>"$RUN/build.log" 2>&1 || { cat "$RUN/build.log"; return 1; }
@@ -10,6 +10,7 @@ peer_start() {
 	case "$MODE" in
 	hold) deliver=no ;;
 	idle) deliver=no processes=1 ;;
+	tls) mode=starttls tls="tls { certificate $CERT; key $KEY; }" ;;
 	esac
 	cat >"$RUN/godwit.conf" <<-CONF
 		hostname bench.test;
@@ -18,7 +19,8 @@ peer_start() {
 		smtpd_processes $processes;
 		relay_from 127.0.0.0/8;
 		log_level warning;
-		listen smtp { address 127.0.0.1:$PORT; }
+		listen smtp { address 127.0.0.1:$PORT; tls $mode; }
+		$tls
 		domain local.test { }
 		route sink { to sink.test; via smtp 127.0.0.1:${SINK:-25}; connections 100; }
 		route dead { to dead.test; via smtp 127.0.0.1:${DEAD:-25}; connections 100; }

@@ -37,7 +37,6 @@ MAY_INCLUDE = {
     "jail": {"base", "world"},              # beside world: speaks to the kernel itself
     "co": {"base", "world"},
     "ipc": _BELOW_IPC,
-    "tls": _BELOW_IPC,                      # beside ipc: streams, encrypted
     "sasl": _BELOW_IPC,
     "dns": _PROTOCOL,                       # answers are the structs of calls
     "conf": _PROTOCOL,
@@ -45,6 +44,8 @@ MAY_INCLUDE = {
     "message": _PROTOCOL | {"conf", "smtp"},  # header fields use SMTP's addresses
     "dsn": _PROTOCOL | {"smtp", "message"},  # reports on messages
     "proc": _PROTOCOL | {"conf", "jail"},   # what every process does when it starts
+    "tls": _PROTOCOL,                       # a stream's other half
+    "sasl": _PROTOCOL,
     "policy": _SHARED,
     "transport": _SHARED,
     **{process: _PROCESS for process in PROCESSES},

@@ -183,7 +183,7 @@ class Server:
         self.log = os.path.join(self.dir, "log")
         self.port = free_port()
         self.process = None
-        text = f"directory {self.dir}/data;\nlisten smtp {{ address 127.0.0.1:{self.port}; }}\n"
+        text = f"directory {self.dir}/data;\nlisten smtp {{ address 127.0.0.1:{self.port}; tls none; }}\n"
         text += "".join(st.text for st in statements if st.starts("config"))
         with open(self.conf, "w", encoding="utf-8") as f:
             f.write(text)

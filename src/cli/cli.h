@@ -77,10 +77,16 @@ int cli_call_failed(struct cli *c, enum err e);
 		e_;                                                                                \
 	})
 
+struct certificate_status;
+void cli_print_certificates(struct cli *c, const struct certificate_status *list, size_t n);
+/* Whether the configuration's certificates and keys can be used; says what is wrong. An exit code. */
+int cli_check_certificates(struct cli *c);
+
 /* The subcommands. */
 YIELDS int cmd_check(struct cli *c);
 YIELDS int cmd_stop(struct cli *c);
 YIELDS int cmd_status(struct cli *c);
+YIELDS int cmd_reload(struct cli *c);
 YIELDS int cmd_metrics(struct cli *c);
 YIELDS int cmd_send(struct cli *c);
 YIELDS int cmd_queue(struct cli *c);

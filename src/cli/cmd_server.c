@@ -20,6 +20,9 @@ YIELDS int cmd_check(struct cli *c) /* yields: indirect */
 	struct conf_errors *errs = ARENA_NEW(&c->arena, struct conf_errors);
 	enum err e = errs ? conf_load(c->w, c->conf_path, &c->arena, &c->conf, errs) : ERR_NO_MEMORY;
 	if (e == ERR_NONE) {
+		int status = cli_check_certificates(c);
+		if (status)
+			return status;
 		cli_printf(c, "%.*s is fine: %zu listeners, %zu domains\n", STR_ARG(c->conf_path), c->conf.listeners_n,
 			   c->conf.domains_n);
 		return 0;
@@ -71,6 +74,8 @@ int cmd_status(struct cli *c)
 	}
 	if (c->json)
 		cli_print(c, STR("]\n"));
+	else
+		cli_print_certificates(c, out.certificates, out.certificates_n);
 	return 0;
 }
 

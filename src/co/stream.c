@@ -26,11 +26,16 @@ static enum err plain_send(struct stream *s, const struct str *parts, size_t cou
 	return world_send(loop_world(s->src.loop), s->src.fd, parts, count, n_out);
 }
 
+static void plain_end(struct stream *s)
+{
+	world_shutdown_send(loop_world(s->src.loop), s->src.fd);
+}
+
 static void plain_close(struct stream *s UNUSED)
 {
 }
 
-static const struct stream_ops plain_ops = { plain_recv, plain_send, plain_close };
+static const struct stream_ops plain_ops = { plain_recv, plain_send, plain_end, plain_close };
 
 enum err stream_open(struct stream *s, struct loop *l, int fd)
 {
@@ -48,6 +53,11 @@ void stream_close(struct stream *s)
 	s->in = s->out = NULL;
 	s->in_from = s->in_to = s->out_n = 0;
 	source_close(&s->src);
+}
+
+void stream_end(struct stream *s)
+{
+	s->ops->end(s);
 }
 
 struct str stream_input(const struct stream *s)

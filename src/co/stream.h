@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A buffered byte stream over a connected socket. Buffers come from the loop's pool when bytes are
- * there and go back when they are used up: an idle stream holds none. TLS will be a second set of
- * stream_ops over the same struct.
+ * there and go back when they are used up: an idle stream holds none. TLS (tls/tls.h) is a second set
+ * of stream_ops over the same struct.
  */
 #ifndef CO_STREAM_H
 #define CO_STREAM_H
@@ -17,6 +17,7 @@ struct stream;
 struct stream_ops { /* return ERR_BUSY when they would wait, and say in *wait_out for what */
 	enum err (*recv)(struct stream *s, void *p, size_t n, size_t *n_out, unsigned *wait_out);
 	enum err (*send)(struct stream *s, const struct str *parts, size_t count, size_t *n_out, unsigned *wait_out);
+	void (*end)(struct stream *s); /* no more output: told to the other end, if that takes no waiting */
 	void (*close)(struct stream *s);
 };
 struct stream {
@@ -32,6 +33,9 @@ struct stream {
 enum err stream_open(struct stream *s, struct loop *l, int fd) MUST_CHECK;
 /* Closes the socket; unsent output is dropped. Safe to call twice. */
 void stream_close(struct stream *s);
+
+/* Says that nothing more will be sent (half-close); what comes in can still be read. */
+void stream_end(struct stream *s);
 
 /* What has arrived and is not consumed; valid until the next call on the stream. */
 struct str stream_input(const struct stream *s);

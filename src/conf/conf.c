@@ -7,6 +7,8 @@
 
 #include "conf/conf_internal.h"
 
+#define SUBMISSIONS_PORT 465u /* RFC 8314 §7.3 */
+
 void conf_fail_at(struct parser *p, unsigned line, unsigned column, struct str text)
 {
 	struct conf_errors *e = p->errs;
@@ -91,7 +93,8 @@ static void use_directive(struct parser *p, enum conf_block block)
 		const struct conf_directive *d = &conf_directives[i];
 		if (d->block != block || !str_eq(p->words[0].text, str_z(d->name)))
 			continue;
-		bool once = d->kind != CONF_STUB; /* which adds to what is there */
+		/* these add to what is there */
+		bool once = d->kind != CONF_STUB && d->kind != CONF_CERTIFICATE && d->kind != CONF_KEY;
 		if (once && p->given[i])
 			conf_fail(p, &p->words[0], arena_strf(p->arena, "%s is given twice", d->name));
 		p->given[i] |= once;
@@ -118,7 +121,8 @@ static bool open_listen(struct parser *p)
 		conf_fail(p, &p->words[0], STR("too many listeners: at most 32"));
 		return false;
 	}
-	*l = (struct conf_listener){ .name = arena_str(p->arena, p->words[1].text) };
+	*l = (struct conf_listener){ .name = arena_str(p->arena, p->words[1].text), .tls = TLS_MODE_STARTTLS };
+	p->tls_given = false;
 	if (l->name.n > 32)
 		conf_fail_word(p, &p->words[1], "a name of at most 32 characters");
 	return true;
@@ -232,8 +236,17 @@ static enum conf_block open_block(struct parser *p, enum conf_block outer)
 static void close_block(struct parser *p, enum conf_block block, const struct conf_token *opened)
 {
 	bool fine = p->errs->n == p->block_errors; /* an address that is wrong was said already */
-	if (block == CONF_IN_LISTEN && fine && p->conf->listeners[p->block_first].address.port == 0)
+	const struct conf_tls *tls = &p->conf->tls;
+	const struct conf_listener *l = p->conf->listeners + p->block_first;
+	enum tls_mode mode = block == CONF_IN_LISTEN ? l->tls : TLS_MODE_NONE;
+	if (block == CONF_IN_LISTEN && fine && l->address.port == 0)
 		conf_fail(p, opened, STR("this listen block has no address: write address *:25;"));
+	for (size_t i = p->block_first; block == CONF_IN_LISTEN && i < p->conf->listeners_n; i++) {
+		struct conf_listener *one = &p->conf->listeners[i]; /* what stands behind the addresses is for all of them */
+		one->tls = !p->tls_given && one->address.port == SUBMISSIONS_PORT ? TLS_MODE_IMPLICIT : mode;
+	}
+	if (block == CONF_IN_TLS && tls->certificates_n && tls->certificates[tls->certificates_n - 1].key.n == 0)
+		conf_fail(p, opened, STR("the last certificate of this block has no key: write key FILE; behind it"));
 }
 
 static void skip_block(struct parser *p)

@@ -24,11 +24,12 @@ struct parser {
 	unsigned depth;
 	struct conf_token words[CONF_WORDS_MAX];
 	size_t words_n;
-	size_t listeners_cap, domains_cap, routes_cap, stubs_cap, relay_domains_cap;
+	size_t listeners_cap, domains_cap, routes_cap, stubs_cap, relay_domains_cap, certificates_cap;
 	struct conf_place *lmtp; /* the mailbox lmtp directives */
 	size_t lmtp_n, lmtp_cap;
 	size_t block_first; /* listen: the first listener of the open block */
 	size_t block_errors; /* errors noted when the open block began */
+	bool tls_given;	    /* … says how TLS starts */
 	bool given[192];    /* by index in conf_directives: of the open block, if it is a named one */
 };
 

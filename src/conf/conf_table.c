@@ -4,12 +4,13 @@
 
 #include "base/log.h"
 
-const char *const conf_block_names[CONF_BLOCKS] = { "", "listen", "domain", "relay_domain", "route", "limits", "timeouts", "resolver", "users" };
+const char *const conf_block_names[CONF_BLOCKS] = { "", "listen", "domain", "relay_domain", "route", "limits", "timeouts", "resolver", "tls", "users" };
 
 #define TOP(field) offsetof(struct conf, field)
 #define LIM(field) offsetof(struct conf, limits.field)
 #define TIM(field) offsetof(struct conf, times.field)
 #define RES(field) offsetof(struct conf, resolver.field)
+#define TLS(field) offsetof(struct conf, tls.field)
 #define USR(field) offsetof(struct conf, users.field)
 #define DOM(field) offsetof(struct conf_domain, field)
 #define REL(field) offsetof(struct conf_relay_domain, field)
@@ -40,7 +41,7 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_TOP, "srs_domain", CONF_NAME, TOP(srs_domain), "", 0, 0, "Domain of rewritten reverse-paths, whose mail must come here; default: the first domain." },
 
 	{ CONF_IN_LISTEN, "address", CONF_LISTEN, LIS(address), NULL, 0, 0, "Addresses with ports: 192.0.2.1:25, [2001:db8::1]:25, or *:25 for all." },
-	{ CONF_IN_LISTEN, "tls", CONF_TLS, LIS(tls), "none", 0, 0, "How TLS starts." },
+	{ CONF_IN_LISTEN, "tls", CONF_TLS, LIS(tls), "starttls", 0, 0, "How TLS starts: starttls, by the command STARTTLS, if the client likes; implicit, at once (RFC 8314; the default at port 465); none." },
 	{ CONF_IN_LISTEN, "auth", CONF_AUTH, LIS(auth), "none", 0, 0, "Whether clients may log in: none; optional; or required, for submission (RFC 6409): no mail without." },
 	{ CONF_IN_LISTEN, "auth_in_clear", CONF_BOOL, LIS(auth_in_clear), "no", 0, 0, "Takes passwords without TLS. Whoever is on the way can read them: for listeners of this machine alone." },
 
@@ -81,6 +82,7 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_TIMEOUTS, "data_total", CONF_TIME, TIM(data_total), "2h", 1000, 0, "A whole message." },
 	{ CONF_IN_TIMEOUTS, "session", CONF_TIME, TIM(session_total), "24h", 1000, 0, "A whole connection." },
 	{ CONF_IN_TIMEOUTS, "write", CONF_TIME, TIM(write), "3min", 1000, 0, "A client that does not read our replies." },
+	{ CONF_IN_TIMEOUTS, "tls_handshake", CONF_TIME, TIM(tls_handshake), "30s", 1000, 0, "A client's TLS handshake." },
 	{ CONF_IN_TIMEOUTS, "connect", CONF_TIME, TIM(connect), "30s", 1000, 0, "Outbound: making a TCP connection to one address." },
 	{ CONF_IN_TIMEOUTS, "greeting", CONF_TIME, TIM(greeting), "5min", 1000, 0, "Outbound: the greeting (RFC 5321 §4.5.3.2.1)." },
 	{ CONF_IN_TIMEOUTS, "reply", CONF_TIME, TIM(reply), "5min", 1000, 0, "Outbound: replies to MAIL, RCPT and all but DATA (§4.5.3.2.2, §4.5.3.2.3)." },
@@ -101,6 +103,10 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_RESOLVER, "root_hints", CONF_PATH, RES(root_hints), "", 0, 0, "File with the root's name servers. Without it the built-in list is used." },
 	{ CONF_IN_RESOLVER, "stub", CONF_STUB, RES(stubs), "", 0, 0, "A zone and the address of its name server: names in it are asked there (split horizon). A third word insecure: the zone is unsigned although its parent says otherwise. May be given several times; not together with servers." },
 
+	{ CONF_IN_TLS, "certificate", CONF_CERTIFICATE, TLS(certificates), "", 0, 0, "File of a certificate and those that vouch for it, PEM, ours first (certbot's fullchain.pem). May be given several times, each followed by its key: for several names, and ECDSA and RSA for one name. Clients get the one for the name they ask for, else the first. Without any, one that is signed by itself is made." },
+	{ CONF_IN_TLS, "key", CONF_KEY, TLS(certificates), "", 0, 0, "File of the private key of the certificate before, PEM, without a passphrase: RSA of 2048 bits or more, ECDSA (P-256, P-384, P-521) or Ed25519." },
+	{ CONF_IN_TLS, "min_version", CONF_TLS_VERSION, TLS(least_1_3), "1.2", 0, 0, "Oldest version of TLS: 1.2 or 1.3. Servers that do not have it send without encryption instead." },
+
 	{ CONF_IN_USERS, "smtpd", CONF_COUNT, USR(uid_smtpd), "901", 1, 65534, "User id of the processes that parse strangers' bytes." },
 	{ CONF_IN_USERS, "queue", CONF_COUNT, USR(uid_queue), "902", 1, 65534, "Owner of the spool." },
 	{ CONF_IN_USERS, "mail", CONF_COUNT, USR(uid_mail), "903", 1, 65534, "Owner of the mailboxes." },
@@ -108,6 +114,7 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_USERS, "control", CONF_COUNT, USR(uid_control), "905", 1, 65534, "Owner of history and control socket." },
 	{ CONF_IN_USERS, "relay", CONF_COUNT, USR(uid_relay), "906", 1, 65534, "User id of the processes that send mail to other servers." },
 	{ CONF_IN_USERS, "resolver", CONF_COUNT, USR(uid_resolver), "907", 1, 65534, "User id of the process that asks name servers." },
+	{ CONF_IN_USERS, "keys", CONF_COUNT, USR(uid_keys), "908", 1, 65534, "User id of the process that holds the private keys." },
 	{ CONF_IN_USERS, "control_group", CONF_COUNT, USR(gid_control), "905", 1, 65534, "Group that may use the command line." },
 };
 const size_t conf_directives_n = sizeof conf_directives / sizeof conf_directives[0];
@@ -136,6 +143,7 @@ static const char *const block_docs[CONF_BLOCKS] = {
 	"`limits { … }`: what one client and all of them may use.",
 	"`timeouts { … }`: RFC 5321 §4.5.3.2 asks for at least these in most cases.",
 	"`resolver { … }`: where answers of the DNS come from.",
+	"`tls { … }`: encryption, for listeners that offer it. Changed files are noticed within a minute, or at once by `godwit reload`.",
 	"`users { … }`: numeric ids, used when the server is started as root.",
 };
 

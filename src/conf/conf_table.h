@@ -28,8 +28,10 @@ enum conf_kind {
 	CONF_VIA,	/* of the open route block: kind and hops */
 	CONF_SOURCE,	/* of the open route block: outbound addresses */
 	CONF_IP_CHOICE, /* enum ip_choice */
+	CONF_CERTIFICATE, CONF_KEY, /* of conf.tls.certificates: another pair; the other half of the last */
+	CONF_TLS_VERSION, /* bool: nothing below TLS 1.3 */
 };
-enum conf_block { CONF_TOP, CONF_IN_LISTEN, CONF_IN_DOMAIN, CONF_IN_RELAY_DOMAIN, CONF_IN_ROUTE, CONF_IN_LIMITS, CONF_IN_TIMEOUTS, CONF_IN_RESOLVER, CONF_IN_USERS, CONF_BLOCKS };
+enum conf_block { CONF_TOP, CONF_IN_LISTEN, CONF_IN_DOMAIN, CONF_IN_RELAY_DOMAIN, CONF_IN_ROUTE, CONF_IN_LIMITS, CONF_IN_TIMEOUTS, CONF_IN_RESOLVER, CONF_IN_TLS, CONF_IN_USERS, CONF_BLOCKS };
 
 struct conf_directive {
 	enum conf_block block;

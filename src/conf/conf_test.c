@@ -112,7 +112,12 @@ static const struct {
 	{ GOOD "listen two { }", 2, 1, "no address" },
 	{ GOOD "listen two { address 1.2.3.4; }", 2, 22, "with a port" },
 	{ GOOD "listen two { address 127.0.0.1:2525; }", 0, 0, "same address" },
-	{ GOOD "listen two { address *:26; tls starttls; }", 2, 32, "no TLS yet" },
+	{ GOOD "listen two { address *:26; tls perhaps; }", 2, 32, "none, starttls or implicit" },
+	{ GOOD "tls { min_version 1.1; }", 2, 19, "1.2 or 1.3" },
+	{ GOOD "tls { key /k; }", 2, 7, "follows its certificate" },
+	{ GOOD "tls { certificate /c; }", 2, 1, "has no key" },
+	{ GOOD "tls { certificate /c; certificate /d; key /e; }", 2, 23, "the certificate before this one" },
+	{ GOOD "tls { certificate c; }", 2, 19, "absolute path" },
 	{ GOOD "domain a.org { limits { errors 5; } }", 2, 16, "do not nest" },
 	{ GOOD "domain a.org { mailbox mbox; }", 2, 24, "maildir or lmtp" },
 	{ GOOD "domain a.org { mailbox lmtp; }", 2, 16, "would go by route default, which is not by lmtp" },
@@ -171,6 +176,24 @@ static const struct {
 	{ "hostname a.org;", 0, 0, "nothing to listen on" },
 	{ "hostname mx_1.org; listen s { address *:25; }", 1, 10, "not a domain name" },
 };
+
+static void tls_of_listeners(void **state)
+{
+	struct result *r = parse(GOOD "listen a { address *:465 *:26; } listen b { tls implicit; address *:27 *:28; }\n"
+				 "listen c { address *:466 *:29; tls none; }\n"
+				 "tls { certificate /a; key /ak; certificate /b; key /bk; min_version 1.3; }");
+	static const enum tls_mode modes[] = { TLS_MODE_STARTTLS, TLS_MODE_IMPLICIT, TLS_MODE_STARTTLS, TLS_MODE_IMPLICIT,
+					       TLS_MODE_IMPLICIT, TLS_MODE_NONE,     TLS_MODE_NONE };
+	assert_int_equal(r->errs.n, 0);
+	assert_int_equal(r->conf.listeners_n, COUNT(modes));
+	for (size_t i = 0; i < COUNT(modes); i++)
+		assert_int_equal(r->conf.listeners[i].tls, modes[i]);
+	assert_int_equal(r->conf.tls.certificates_n, 2);
+	assert_str(r->conf.tls.certificates[1].certificate, STR("/b"));
+	assert_str(r->conf.tls.certificates[1].key, STR("/bk"));
+	assert_true(r->conf.tls.least_1_3);
+	done(r);
+}
 
 static void says_what_is_wrong(void **state)
 {
@@ -344,7 +367,7 @@ static void units(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(understands_a_whole_file), cmocka_unit_test(says_what_is_wrong),
+		cmocka_unit_test(understands_a_whole_file), cmocka_unit_test(tls_of_listeners), cmocka_unit_test(says_what_is_wrong),
 		cmocka_unit_test(knows_where_to_ask_the_dns),
 		cmocka_unit_test(default_route_is_always_there), cmocka_unit_test(understands_routes),
 		cmocka_unit_test(says_all_at_once),	    cmocka_unit_test(manual_names_every_directive),

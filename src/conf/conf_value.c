@@ -204,9 +204,18 @@ static void set_word(struct parser *p, const struct conf_directive *d, void *at)
 			*(uint8_t *)at = (uint8_t)level;
 		return;
 	case CONF_TLS:
-		if (!str_eq(t->text, STR("none")))
-			conf_fail(p, t, STR("this version has no TLS yet: write none"));
-		*(enum tls_mode *)at = TLS_MODE_NONE;
+		p->tls_given = true;
+		for (unsigned i = 0; i <= TLS_MODE_IMPLICIT; i++)
+			if (str_eq(t->text, str_z(tls_mode_name(i)))) {
+				*(enum tls_mode *)at = (enum tls_mode)i;
+				return;
+			}
+		conf_fail_word(p, t, "none, starttls or implicit");
+		return;
+	case CONF_TLS_VERSION:
+		*(bool *)at = str_eq(t->text, STR("1.3"));
+		if (!*(bool *)at && !str_eq(t->text, STR("1.2")))
+			conf_fail_word(p, t, "1.2 or 1.3");
 		return;
 	case CONF_AUTH:
 		set_auth(p, at);
@@ -235,6 +244,29 @@ static void set_mailbox(struct parser *p, enum mailbox_kind *at)
 			*place = (struct conf_place){ p->file, p->words[0].line, p->words[0].column, p->conf->domains_n - 1 };
 	} else if (!str_eq(t->text, STR("maildir"))) {
 		conf_fail_word(p, t, "maildir or lmtp");
+	}
+}
+
+static void set_certificate(struct parser *p, const struct conf_directive *d)
+{
+	struct conf_tls *c = &p->conf->tls;
+	const struct conf_token *t = &p->words[1];
+	struct conf_certificate *last = c->certificates_n ? &c->certificates[c->certificates_n - 1] : NULL;
+	if (t->text.n == 0 || t->text.p[0] != '/' || t->text.n > 1000) {
+		conf_fail_word(p, t, "an absolute path");
+	} else if (d->kind == CONF_KEY) {
+		if (!last || last->key.n)
+			conf_fail(p, &p->words[0], STR("a key follows its certificate: write certificate FILE; before it"));
+		else
+			last->key = arena_str(p->arena, t->text);
+	} else {
+		if (last && last->key.n == 0)
+			conf_fail(p, &p->words[0], STR("the certificate before this one has no key: write key FILE; behind it"));
+		last = conf_list_add(p, (void **)&c->certificates, &c->certificates_n, &p->certificates_cap, 64, sizeof *last);
+		if (last)
+			*last = (struct conf_certificate){ .certificate = arena_str(p->arena, t->text) };
+		else
+			conf_fail(p, t, STR("too many certificates: at most 64"));
 	}
 }
 
@@ -282,6 +314,10 @@ void conf_set_value(struct parser *p, const struct conf_directive *d, void *base
 	case CONF_MAILBOX:
 		set_mailbox(p, at);
 		return;
+	case CONF_CERTIFICATE:
+	case CONF_KEY:
+		set_certificate(p, d);
+		return;
 	case CONF_TEXT:
 	case CONF_PATH:
 	case CONF_NAME:
@@ -302,7 +338,7 @@ void conf_set_defaults(struct parser *p, enum conf_block block, void *base)
 		const struct conf_directive *d = &conf_directives[i];
 		if (d->block != block || !d->initial || d->kind == CONF_LISTEN || d->kind == CONF_NETWORKS ||
 		    d->kind == CONF_SERVERS || d->kind == CONF_STUB || d->kind == CONF_CHOICE || d->kind == CONF_PATTERNS ||
-		    d->kind == CONF_SOURCE)
+		    d->kind == CONF_SOURCE || d->kind == CONF_CERTIFICATE || d->kind == CONF_KEY)
 			continue;
 		p->words[1] = (struct conf_token){ .kind = CONF_WORD, .text = str_z(d->initial) };
 		p->words_n = 2;

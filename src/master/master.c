@@ -15,6 +15,7 @@
 #include "conf/conf.h"
 #include "config.h"
 #include "ipc/calls.h"
+#include "master/certificates.h"
 #include "master/dirs.h"
 
 #define CHILDREN_MAX 48u
@@ -27,6 +28,9 @@
 #define STOP_ONE_NS (12 * 1000000000LL)
 #define OTHER_SERVER_NS (2 * 1000000000LL)
 #define START_ONE_NS (600 * 1000000000LL) /* a huge spool is recovered */
+#define MASTER_ARENA ((size_t)512 << 10)
+#define CERTIFICATES_NS (60 * 1000000000LL)
+#define CERTIFICATES_TURNS (24u * 60)
 #define NO_IDS ((struct log_ids){ 0 })
 
 enum child_state { CHILD_NONE, CHILD_STARTING, CHILD_READY, CHILD_STOPPING, CHILD_DEAD };
@@ -52,6 +56,7 @@ struct master {
 	struct arena arena;
 	struct str conf_path, conf_bytes;
 	struct conf conf;
+	struct certificates certificates;
 	struct scope scope, channels;
 	struct child children[CHILDREN_MAX];
 	size_t children_n;
@@ -63,8 +68,8 @@ struct master {
 };
 
 /* Order of starting; the reverse is not the order of stopping (M3). */
-static const enum role start_order[] = { ROLE_CONTROL, ROLE_RESOLVER, ROLE_LOOKUP, ROLE_LOCAL, ROLE_RELAY, ROLE_QUEUE, ROLE_SMTPD };
-static const enum role stop_order[] = { ROLE_SMTPD, ROLE_QUEUE, ROLE_LOCAL, ROLE_RELAY, ROLE_LOOKUP, ROLE_RESOLVER, ROLE_CONTROL };
+static const enum role start_order[] = { ROLE_CONTROL, ROLE_KEYS, ROLE_RESOLVER, ROLE_LOOKUP, ROLE_LOCAL, ROLE_RELAY, ROLE_QUEUE, ROLE_SMTPD };
+static const enum role stop_order[] = { ROLE_SMTPD, ROLE_QUEUE, ROLE_LOCAL, ROLE_RELAY, ROLE_LOOKUP, ROLE_RESOLVER, ROLE_KEYS, ROLE_CONTROL };
 
 static void failed(struct master *m, const char *what, enum err e, struct str detail)
 {
@@ -87,9 +92,10 @@ static enum err make_dirs(struct master *m)
 		{ arena_strf(&m->arena, "%.*s/history", STR_ARG(c->state)), u->uid_control, u->uid_control, 0700 },
 		{ c->mail, u->uid_mail, u->uid_mail, 0711 },
 		{ c->run, u->uid_control, u->gid_control, 0755 },
+		{ m->certificates.dir, 0, 0, 0700 },
 	};
 	for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++) {
-		enum err e = dir_make(m->w, dirs[i].path, dirs[i].uid, dirs[i].gid, dirs[i].mode);
+		enum err e = dirs[i].path.n ? dir_make(m->w, dirs[i].path, dirs[i].uid, dirs[i].gid, dirs[i].mode) : ERR_NONE;
 		if (e != ERR_NONE) {
 			failed(m, "make a directory", e, dirs[i].path);
 			return e;
@@ -172,6 +178,8 @@ static void channel_closed(void *arg, struct ipc *ch)
 
 static unsigned role_count(const struct master *m, enum role role)
 {
+	if (role == ROLE_KEYS)
+		return certificates_wanted(&m->conf) ? 1 : 0;
 	return role == ROLE_SMTPD ? smtpd_count(m) : role == ROLE_RELAY ? relay_count(m) : 1;
 }
 
@@ -250,7 +258,7 @@ static enum err spawn_child(struct master *m, struct child *c)
 	c->started_ns = world_mono_ns(m->w);
 	struct ipc_config cfg = { .loop = m->loop, .scope = &m->channels, .fd = fds[0], .peer_role = (uint8_t)c->role,
 				  .peer_index = (uint16_t)c->index, .dispatch = dispatch, .self = m,
-				  .arena_max = 65536, .on_closed = channel_closed };
+				  .arena_max = MASTER_ARENA, .on_closed = channel_closed };
 	return ipc_open(&cfg, &c->ch);
 }
 
@@ -272,6 +280,8 @@ static YIELDS enum err start_child(struct master *m, struct child *c)
 	co_set_deadline(before);
 	if (e == ERR_NONE && c->state == CHILD_STARTING)
 		c->state = CHILD_READY;
+	if (e == ERR_NONE && c->role == ROLE_KEYS)
+		certificates_load(&m->certificates, &c->ch, CERTIFICATES_ALL);
 	return e;
 }
 
@@ -377,6 +387,43 @@ static void mender(void *arg)
 	}
 }
 
+/* ---- certificates ------------------------------------------------------------------------------------------- */
+
+static YIELDS void load_certificates(struct master *m, enum certificates_which which)
+{
+	for (size_t i = 0; i < m->children_n; i++)
+		if (m->children[i].role == ROLE_KEYS && m->children[i].state == CHILD_READY)
+			certificates_load(&m->certificates, &m->children[i].ch, which);
+}
+
+/* coroutine */
+static void watch_certificates(void *arg)
+{
+	struct master *m = arg;
+	for (unsigned turn = 0; m->certificates.n; turn = (turn + 1) % CERTIFICATES_TURNS) {
+		if (turn == 0)
+			certificates_look(&m->certificates);
+		if (co_sleep_until(world_mono_ns(m->w) + CERTIFICATES_NS) != ERR_NONE)
+			return;
+		load_certificates(m, CERTIFICATES_CHANGED);
+	}
+}
+
+static YIELDS void reload(struct master *m)
+{
+	uint64_t bad = 0;
+	load_certificates(m, CERTIFICATES_ALL);
+	for (size_t i = 0; i < m->certificates.n; i++)
+		bad += m->certificates.v[i].text_n > 0;
+	log_certificates_reloaded(&m->log, NO_IDS, m->certificates.n - bad, bad);
+}
+
+/* coroutine */
+static void reload_once(void *arg)
+{
+	reload(arg);
+}
+
 /* ---- calls from control ------------------------------------------------------------------------------------ */
 
 static enum err on_stop(void *self, struct ipc *from UNUSED, const struct master_stop_in *in UNUSED,
@@ -385,6 +432,18 @@ static enum err on_stop(void *self, struct ipc *from UNUSED, const struct master
 	struct master *m = self;
 	m->stopping = true;
 	co_wake_all(&m->died);
+	return ERR_NONE;
+}
+
+static YIELDS enum err on_reload(void *self, struct ipc *from UNUSED, const struct master_reload_in *in UNUSED,
+			 struct arena *arena, struct master_reload_out *out)
+{
+	struct master *m = self;
+	reload(m);
+	TRY(certificates_status(&m->certificates, arena, &out->certificates, &out->certificates_n));
+	out->good = true;
+	for (size_t i = 0; i < out->certificates_n; i++)
+		out->good = out->good && out->certificates[i].text.n == 0;
 	return ERR_NONE;
 }
 
@@ -404,7 +463,7 @@ static enum err on_status(void *self, struct ipc *from UNUSED, const struct mast
 			.uptime_ms = (uint64_t)((world_mono_ns(m->w) - c->started_ns) / 1000000),
 		};
 	}
-	return ERR_NONE;
+	return certificates_status(&m->certificates, arena, &out->certificates, &out->certificates_n);
 }
 
 static enum err on_metrics(void *self, struct ipc *from UNUSED, const struct proc_metrics_in *in UNUSED,
@@ -421,7 +480,7 @@ static enum err on_metrics(void *self, struct ipc *from UNUSED, const struct pro
 }
 
 static const struct ipc_handlers handlers = {
-	.master_stop = on_stop, .master_status = on_status, .proc_metrics = on_metrics, .proc_lost = on_lost
+	.master_stop = on_stop, .master_status = on_status, .master_reload = on_reload, .proc_metrics = on_metrics, .proc_lost = on_lost
 };
 
 static enum err dispatch(void *arg, struct ipc_request *rq)
@@ -451,6 +510,7 @@ static enum err enter_jail(struct master *m)
 static YIELDS enum err start_all(struct master *m)
 {
 	TRY(be_alone(m));
+	TRY(certificates_init(&m->certificates, m->w, &m->log, &m->conf, &m->arena));
 	TRY(make_dirs(m));
 	TRY(open_listeners(m));
 	TRY(scope_spawn(&m->scope, "mender", CO_STACK_SMALL, mender, m));
@@ -465,6 +525,7 @@ static YIELDS enum err start_all(struct master *m)
 		}
 	}
 	m->started = true;
+	TRY(scope_spawn(&m->scope, "certificates", CO_STACK_SMALL, watch_certificates, m));
 	log_server_ready(&m->log, NO_IDS, (uint64_t)((world_mono_ns(m->w) - m->began_ns) / 1000000));
 	return ERR_NONE;
 }
@@ -498,6 +559,12 @@ static YIELDS void stop_role(struct master *m, enum role role)
 			m->children[i].pid = 0;
 }
 
+static void signal_reload(struct master *m)
+{
+	if (m->started && scope_spawn(&m->scope, "reload", CO_STACK_SMALL, reload_once, m) != ERR_NONE)
+		failed(m, "reload", ERR_NO_MEMORY, STR("certificates"));
+}
+
 /* coroutine */
 static void reaper(void *arg)
 {
@@ -508,7 +575,7 @@ static void reaper(void *arg)
 			if (sig == WORLD_SIG_CHILD)
 				reap_children(m);
 			else if (sig == WORLD_SIG_RELOAD)
-				log_reload_unsupported(&m->log, NO_IDS);
+				signal_reload(m);
 			else
 				m->stopping = true;
 			if (m->stopping)
@@ -615,6 +682,7 @@ int master_main(struct world *w, struct str conf_path)
 	int status = m->status;
 	loop_free(m->loop);
 	log_close(&m->log);
+	certificates_done(&m->certificates);
 	mem_free(mem, m->sockets);
 	arena_close(&m->arena);
 	mem_free(mem, m);

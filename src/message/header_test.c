@@ -135,7 +135,11 @@ static void received(void **state)
 				    "\tby mx.example.org with ESMTP id 0000000000000\r\n"
 				    "\tfor <ann@example.org>;\r\n"
 				    "\tMon, 23 Nov 2026 18:51:03 +0000\r\n"));
-	assert_str(received_protocol(false, false, false, false), STR("SMTP"));
+	assert_str(received_protocol(false, false, true, false), STR("SMTP"));
+	assert_str(received_protocol(true, false, true, false), STR("ESMTPS"));
+	assert_str(received_protocol(true, false, true, true), STR("ESMTPSA"));
+	assert_str(received_protocol(true, false, false, true), STR("ESMTPA"));
+	assert_str(received_protocol(true, true, true, false), STR("UTF8SMTPS"));
 	assert_str(received_protocol(true, true, false, false), STR("UTF8SMTP"));
 }
 

@@ -15,6 +15,8 @@ void received_add(struct buf *b, const struct received *r)
 	buf_add(b, r->hostname);
 	buf_add(b, STR(" with "));
 	buf_add(b, r->protocol);
+	if (r->tls_version.n)
+		buf_addf(b, "\r\n\t(%.*s cipher %.*s)", STR_ARG(r->tls_version), STR_ARG(r->tls_cipher));
 	buf_add(b, STR(" id "));
 	msg_id_add(b, r->id);
 	if (r->only_recipient.n) {
@@ -34,6 +36,6 @@ struct str received_protocol(bool esmtp, bool smtputf8, bool tls, bool auth)
 	static const struct str utf8[] = { STR("UTF8SMTP"), STR("UTF8SMTPA"), STR("UTF8SMTPS"), STR("UTF8SMTPSA") };
 	size_t which = (tls ? 2u : 0u) + (auth ? 1u : 0u);
 	if (smtputf8)
-		return utf8[which];
-	return esmtp || which ? plain[which] : STR("SMTP");
+		return utf8[which]; /* RFC 6531 §4.3 */
+	return esmtp ? plain[which] : STR("SMTP"); /* RFC 3848; there is none for HELO under TLS */
 }

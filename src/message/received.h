@@ -15,6 +15,7 @@ struct received {
 	struct ip client;
 	struct str hostname; /* ours */
 	struct str protocol; /* "ESMTP", … */
+	struct str tls_version, tls_cipher; /* empty: it came without */
 	uint64_t id;
 	struct str only_recipient; /* canonical; empty: none or several, whose names are nobody's
 				      business */

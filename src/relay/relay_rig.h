@@ -76,7 +76,7 @@ UNUSED static void rig_close(struct stream *st UNUSED)
 {
 }
 
-UNUSED static const struct stream_ops rig_ops = { rig_recv, rig_send, rig_close };
+UNUSED static const struct stream_ops rig_ops = { rig_recv, rig_send, rig_close, rig_close };
 
 /* ---- the DNS ------------------------------------------------------------------------------------------ */
 

@@ -51,7 +51,7 @@ static void service_manager(void *arg)
 static void write_configuration(struct run *r)
 {
 	struct buf b = buf_grow(r->mem, 1 << 20);
-	buf_add(&b, STR("directory " RUN_DIRECTORY ";\nlisten smtp { address *:25; }\n"));
+	buf_add(&b, STR("directory " RUN_DIRECTORY ";\nlisten smtp { address *:25; tls none; }\n"));
 	for (const struct statement *st = r->sc->first; st; st = st->next)
 		if (word_is(st, 0, "config"))
 			buf_add(&b, st->text);

@@ -3,6 +3,7 @@
 #include "sim/run.h"
 
 #include "control/control.h"
+#include "keys/keys.h"
 #include "local/local.h"
 #include "lookup/lookup.h"
 #include "master/master.h"
@@ -56,6 +57,11 @@ static int main_resolver(struct world *w, unsigned index)
 	return proc_main(w, &resolver_ops, index);
 }
 
+static int main_keys(struct world *w, unsigned index)
+{
+	return proc_main(w, &keys_ops, index);
+}
+
 static int main_control(struct world *w, unsigned index)
 {
 	return proc_main(w, &control_ops, index);
@@ -63,7 +69,8 @@ static int main_control(struct world *w, unsigned index)
 
 const struct sim_program run_programs[] = {
 	{ "master", main_master }, { "smtpd", main_smtpd },   { "queue", main_queue },	  { "local", main_local },
-	{ "relay", main_relay },   { "lookup", main_lookup }, { "resolver", main_resolver }, { "control", main_control }, { NULL, NULL },
+	{ "relay", main_relay },   { "lookup", main_lookup }, { "resolver", main_resolver }, { "control", main_control },
+	{ "keys", main_keys },	   { NULL, NULL },
 };
 
 /* ---- asking ---------------------------------------------------------------------------------------- */

@@ -40,7 +40,7 @@ static void read_lines(struct str s, size_t step, struct seen *seen)
 
 static void check_params(struct str s)
 {
-	struct ext_offer offer = { .message_bytes = 1000000, .recipients = 100, .transactions = 100, .smtputf8 = true, .auth = true };
+	struct ext_offer offer = { .message_bytes = 1000000, .recipients = 100, .transactions = 100, .smtputf8 = true, .starttls = true, .auth = true };
 	struct mail_params mail;
 	struct rcpt_params rcpt;
 	struct params ps;

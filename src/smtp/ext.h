@@ -14,7 +14,7 @@
 struct ext_offer {
 	uint64_t message_bytes;
 	uint32_t recipients, transactions;
-	bool smtputf8;
+	bool smtputf8, starttls;
 	bool auth;	   /* AUTH is spoken of: its parameter of MAIL is known */
 	struct str auth_mechanisms; /* empty: none now */
 };
@@ -46,7 +46,7 @@ struct ext {
 };
 
 extern const struct ext ext_size, ext_8bitmime, ext_pipelining, ext_enhancedstatuscodes,
-	ext_smtputf8, ext_chunking, ext_binarymime, ext_limits, ext_dsn, ext_auth;
+	ext_smtputf8, ext_chunking, ext_binarymime, ext_limits, ext_dsn, ext_starttls, ext_auth;
 
 /* Appends the lines that are offered, each after an LF. */
 void ext_lines_add(const struct ext_offer *o, struct buf *b);

@@ -97,13 +97,13 @@ static void ehlo_lines(void **state)
 {
 	char room[500];
 	struct buf b = buf_fixed(room, sizeof room);
-	struct ext_offer less = { .message_bytes = 5 };
+	struct ext_offer less = { .message_bytes = 5, .starttls = true };
 	ext_lines_add(&offer, &b);
 	assert_str(buf_str(&b), STR("\nPIPELINING\nSIZE 1000\n8BITMIME\nENHANCEDSTATUSCODES\nSMTPUTF8\nCHUNKING\nBINARYMIME\n"
 				    "LIMITS MAILMAX=999999 RCPTMAX=50\nDSN"));
 	buf_clear(&b);
 	ext_lines_add(&less, &b);
-	assert_str(buf_str(&b), STR("\nPIPELINING\nSIZE 5\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING\nBINARYMIME\nDSN"));
+	assert_str(buf_str(&b), STR("\nPIPELINING\nSIZE 5\n8BITMIME\nENHANCEDSTATUSCODES\nCHUNKING\nBINARYMIME\nDSN\nSTARTTLS"));
 }
 
 static void print(struct buf *b, uint16_t code, struct str enhanced, struct str text)

@@ -31,15 +31,18 @@ static void session_run(void *arg)
 }
 
 /* Says why not, if the socket takes it, and hangs up. */
-static void turn_away(struct smtpd *d, int fd, const struct ip *client, enum reply_id why)
+static void turn_away(struct smtpd *d, int fd, const struct ip *client, unsigned listener,
+		      enum reply_id why)
 {
+	const struct conf *c = d->conf;
 	char room[REPLY_LINE_MAX];
 	struct buf b = buf_fixed(room, sizeof room);
 	struct reply r = reply_of(why);
 	size_t n;
 	reply_add(&b, &r);
 	struct str line = buf_str(&b);
-	(void)!world_send(d->w, fd, &line, 1, &n);
+	if (listener >= c->listeners_n || c->listeners[listener].tls != TLS_MODE_IMPLICIT)
+		(void)!world_send(d->w, fd, &line, 1, &n);
 	world_close(d->w, fd);
 	counter_add(d->count.turned_away, 1);
 	struct history_refused_in w = {
@@ -65,7 +68,7 @@ static enum err session_start(struct smtpd *d, int fd, const struct ip *client, 
 	s->listener = listener < d->conf->listeners_n ? &d->conf->listeners[listener] : NULL;
 	enum err e = stream_open(&s->stream, d->loop, fd);
 	if (e == ERR_NONE) {
-		e = scope_spawn(d->work, "session", CO_STACK_SMALL, session_run, s);
+		e = scope_spawn(d->work, "session", TLS_STACK, session_run, s);
 		if (e != ERR_NONE) {
 			world_unwatch(d->w, fd);
 			s->stream.src.fd = -1;
@@ -86,19 +89,19 @@ static void admit(struct smtpd *d, int fd, const struct ip *client, unsigned lis
 	bool trusted = smtpd_trusts(d, client);
 	counter_add(d->count.connections, 1);
 	if (d->sessions >= l->connections) {
-		turn_away(d, fd, client, REPLY_TOO_MANY_CLIENTS);
+		turn_away(d, fd, client, listener, REPLY_TOO_MANY_CLIENTS);
 		return;
 	}
 	enum err e = trusted ? ERR_NONE : clients_enter(&d->clients, client, l->connections_client);
 	if (e != ERR_NONE) {
-		turn_away(d, fd, client,
+		turn_away(d, fd, client, listener,
 			  e == ERR_LIMIT ? REPLY_TOO_MANY_FROM_CLIENT : REPLY_NO_MEMORY);
 		return;
 	}
 	if (session_start(d, fd, client, listener) != ERR_NONE) {
 		if (!trusted)
 			clients_leave(&d->clients, client);
-		turn_away(d, fd, client, REPLY_NO_MEMORY);
+		turn_away(d, fd, client, listener, REPLY_NO_MEMORY);
 		return;
 	}
 	d->sessions++;

@@ -26,23 +26,31 @@ struct auth_exchange {
 struct ext_offer session_offer(const struct session *s)
 {
 	struct ext_offer o = s->d->offer;
+	o.starttls = session_may_start_tls(s); /* RFC 3207 §4.2: not once TLS is in use */
 	if (!s->listener || s->listener->auth == AUTH_MODE_NONE)
 		return o;
 	o.auth = true;
-	if (s->account.n == 0 && (stream_is_tls(&s->stream) || s->listener->auth_in_clear))
+	if (s->account.n == 0 && s->encrypted)
+		o.auth_mechanisms = STR("PLAIN LOGIN SCRAM-SHA-256-PLUS SCRAM-SHA-256 SCRAM-SHA-1-PLUS SCRAM-SHA-1");
+	else if (s->account.n == 0 && s->listener->auth_in_clear)
 		o.auth_mechanisms = STR("PLAIN LOGIN SCRAM-SHA-256 SCRAM-SHA-1");
 	return o;
 }
 
-static bool is_offered(enum sasl_mechanism m)
+static bool is_plus(enum sasl_mechanism m)
 {
-	return m == SASL_PLAIN || m == SASL_LOGIN || m == SASL_SCRAM_SHA_256 || m == SASL_SCRAM_SHA_1;
+	return m == SASL_SCRAM_SHA_256_PLUS || m == SASL_SCRAM_SHA_1_PLUS;
+}
+
+static bool is_offered(const struct session *s, enum sasl_mechanism m)
+{
+	return m == SASL_PLAIN || m == SASL_LOGIN || m == SASL_SCRAM_SHA_256 || m == SASL_SCRAM_SHA_1 || (is_plus(m) && s->encrypted);
 }
 
 enum reply_id session_begin_auth(struct session *s, struct str mechanism, struct str first, bool has_first)
 {
 	enum sasl_mechanism m = sasl_by_name(mechanism);
-	if (!is_offered(m))
+	if (!is_offered(s, m))
 		return REPLY_AUTH_MECHANISM;
 	if (first.n > SASL_MESSAGE_MAX)
 		return REPLY_AUTH_TOO_LONG;
@@ -247,6 +255,7 @@ struct scram {
 	bool sha256;
 	struct sasl_scram_first first;
 	struct str nonce, server_first;
+	struct str cbind_input; /* what the client must have bound itself to */
 };
 
 static enum err scram_server_first(struct session *s, struct scram *m, struct str salt, uint32_t iterations)
@@ -260,10 +269,25 @@ static enum err scram_server_first(struct session *s, struct scram *m, struct st
 	return arena_err(a);
 }
 
-/* RFC 5802 §6: a client that could bind, and thinks that we cannot, has been lied to. */
-static bool binding_is_right(const struct sasl_scram_first *f)
+/* H66: with -PLUS the client binds itself to this TLS connection; one that could, and thinks that we cannot, has been lied to (RFC 5802 §6). */
+static bool binding_is_right(struct session *s, struct scram *m)
 {
-	return f->binding != 'p';
+	const struct sasl_scram_first *f = &m->first;
+	unsigned char data[TLS_BINDING_MAX];
+	size_t n = 0;
+	bool plus = is_plus(s->exchange->mechanism), exporter = str_eq(f->binding_type, STR("tls-exporter"));
+	if (plus != (f->binding == 'p') || (f->binding == 'y' && s->encrypted))
+		return false;
+	if (plus && !exporter && !str_eq(f->binding_type, STR("tls-server-end-point")))
+		return false;
+	if (plus && tls_binding(&s->stream, exporter ? TLS_BINDING_EXPORTER : TLS_BINDING_SERVER_END_POINT, data, &n) != ERR_NONE)
+		return false;
+	char *p = arena_alloc(&s->exchange->arena, f->gs2_header.n + n);
+	struct buf b = buf_fixed(p, p ? f->gs2_header.n + n : 0);
+	buf_add(&b, f->gs2_header);
+	buf_add(&b, str_of((const char *)data, n));
+	m->cbind_input = buf_str(&b);
+	return p != NULL;
 }
 
 static YIELDS
@@ -277,7 +301,7 @@ enum err scram_begin(struct session *s, struct scram *m)
 		return ERR_NONE;
 	if (sasl_scram_first_read(message, &x->arena, &m->first) != ERR_NONE || m->first.user.n > 320 || m->first.authzid.n > 320)
 		return answer(x, REPLY_AUTH_BAD_MESSAGE);
-	if (!binding_is_right(&m->first))
+	if (!binding_is_right(s, m))
 		return answer(x, REPLY_AUTH_FAILED);
 	struct auth_scram_first_in in = { s->client, m->first.user, m->sha256 };
 	in.client.port = 0;
@@ -298,7 +322,7 @@ enum err scram_finish(struct session *s, const struct scram *m, struct str messa
 	struct str nothing;
 	if (sasl_scram_final_read(message, &x->arena, &f) != ERR_NONE || f.proof.n > 64)
 		return answer(x, REPLY_AUTH_BAD_MESSAGE);
-	if (!str_eq(f.nonce, m->nonce) || !str_eq(f.cbind_input, m->first.gs2_header))
+	if (!str_eq(f.nonce, m->nonce) || !str_eq(f.cbind_input, m->cbind_input))
 		return answer(x, REPLY_AUTH_FAILED);
 	struct auth_scram_final_in in = { s->id, s->client, m->first.authzid, m->first.user, m->sha256, STR(""), f.proof };
 	struct auth_scram_final_out out = { 0 };
@@ -346,7 +370,7 @@ enum err session_authenticate(struct session *s, struct reply *reply_out)
 	else if (x->mechanism == SASL_LOGIN)
 		e = login(s);
 	else
-		e = scram(s, x->mechanism == SASL_SCRAM_SHA_256);
+		e = scram(s, x->mechanism == SASL_SCRAM_SHA_256 || x->mechanism == SASL_SCRAM_SHA_256_PLUS);
 	if (e == ERR_NO_MEMORY || e == ERR_LIMIT)
 		e = answer(x, REPLY_AUTH_UNAVAILABLE);
 	*reply_out = x->reply;

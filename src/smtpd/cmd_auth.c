@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* AUTH: RFC 4954 §4. Whether it may begin; authenticate.c goes on. */
 #include "smtpd/session.h"
-#include "tls/tls.h"
 
 /* H63: before a secret is sent. */
 static enum reply_id may_begin(const struct session *s)
@@ -14,7 +13,7 @@ static enum reply_id may_begin(const struct session *s)
 		return REPLY_AUTH_TWICE;
 	if (s->tx)
 		return REPLY_AUTH_IN_MAIL;
-	if (!stream_is_tls(&s->stream) && !s->listener->auth_in_clear)
+	if (!s->encrypted && !s->listener->auth_in_clear)
 		return REPLY_AUTH_NEEDS_TLS;
 	return REPLY_NONE;
 }

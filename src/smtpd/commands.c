@@ -9,8 +9,8 @@ static const struct smtpd_command *const by_verb[VERB_COUNT] = {
 	[VERB_BDAT] = &cmd_bdat,	[VERB_RSET] = &cmd_rset,
 	[VERB_NOOP] = &cmd_noop,	[VERB_QUIT] = &cmd_quit,
 	[VERB_VRFY] = &cmd_vrfy,	[VERB_EXPN] = &cmd_vrfy,
-	[VERB_HELP] = &cmd_help,	[VERB_STARTTLS] = &cmd_unavailable,
-	[VERB_AUTH] = &cmd_auth, [VERB_ETRN] = &cmd_unavailable,
+	[VERB_HELP] = &cmd_help,	[VERB_STARTTLS] = &cmd_starttls,
+	[VERB_AUTH] = &cmd_auth,	[VERB_ETRN] = &cmd_unavailable,
 	[VERB_ATRN] = &cmd_unavailable, [VERB_TURN] = &cmd_unavailable,
 };
 

@@ -22,6 +22,12 @@ static void register_metrics(struct smtpd_metrics *c, struct metrics *m)
 					"Recipients answered without asking lookup.");
 	c->cache_misses = metrics_counter(m, "godwit_smtpd_cache_misses_total", STR_NONE,
 					  "Recipients that lookup was asked for.");
+	c->tls = metrics_counter(m, "godwit_smtpd_tls_handshakes_total", STR_NONE,
+				 "TLS handshakes that ended well.");
+	c->tls_failed = metrics_counter(m, "godwit_smtpd_tls_failed_total", STR_NONE,
+					"TLS handshakes that failed.");
+	c->tls_resumed = metrics_counter(m, "godwit_smtpd_tls_resumed_total", STR_NONE,
+					 "TLS handshakes that went on with an earlier session.");
 	c->sessions = metrics_gauge(m, "godwit_smtpd_sessions", STR_NONE, "Open connections.");
 	c->body_bytes = metrics_gauge(m, "godwit_smtpd_body_bytes", STR_NONE,
 				      "Bytes of messages that are being received, in memory.");
@@ -55,6 +61,8 @@ void smtpd_done(struct smtpd *d)
 	cache_done(&d->cache);
 	clients_done(&d->clients);
 	refusals_done(&d->refusals);
+	tls_server_free(d->tls);
+	d->tls = NULL;
 }
 
 uint64_t smtpd_new_id(struct smtpd *d)

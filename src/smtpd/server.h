@@ -16,6 +16,7 @@
 #include "smtpd/cache.h"
 #include "smtpd/clients.h"
 #include "smtpd/refusals.h"
+#include "tls/tls.h"
 
 /* Questions to other processes. Errors as ipc_call() gives them. */
 struct smtpd_backend {
@@ -44,13 +45,22 @@ struct smtpd_backend {
 	YIELDS
 	enum err (*ask_charge)(void *arg, const struct auth_charge_in *in, struct arena *arena,
 			       struct auth_charge_out *out);
+	YIELDS
+	enum err (*certificate)(void *arg, const struct keys_certificate_in *in, struct arena *arena,
+				struct keys_certificate_out *out);
+	YIELDS
+	enum err (*tickets)(void *arg, struct arena *arena, struct keys_tickets_out *out);
+	YIELDS
+	enum err (*sign)(void *arg, const struct keys_sign_in *in, struct arena *arena,
+			 struct keys_sign_out *out);
+	bool (*may_sign)(void *arg); /* keys is there, as far as we know */
 	void (*abort_message)(void *arg, uint64_t id);
 	void (*tell_refused)(void *arg, const struct history_refused_in *in);
 };
 
 struct smtpd_metrics {
 	struct counter *connections, *turned_away, *messages, *recipients, *bytes, *refused;
-	struct counter *cache_hits, *cache_misses;
+	struct counter *cache_hits, *cache_misses, *tls, *tls_failed, *tls_resumed;
 	struct gauge *sessions, *body_bytes;
 };
 
@@ -74,6 +84,9 @@ struct smtpd {
 	struct smtpd_metrics count;
 	size_t sessions;
 	size_t body_bytes; /* of messages, in memory, all sessions */
+	struct tls_server *tls; /* NULL: no listener has TLS */
+	struct co_queue tls_changed;
+	bool tls_stale; /* keys is to be asked */
 	struct co_queue session_ended;
 	struct source listeners[SMTPD_LISTENERS_MAX];
 	size_t listener_count;
@@ -91,6 +104,19 @@ void smtpd_done(struct smtpd *d);
 uint64_t smtpd_new_id(struct smtpd *d);
 /* Loopback, `trusted`, `relay_from`: not made to wait, not slowed down, not counted by address. */
 bool smtpd_trusts(const struct smtpd *d, const struct ip *client);
+
+/* ---- certificates (certificates.c) ---------------------------------------------------------- */
+
+/* Before the jail. */
+enum err smtpd_tls_init(struct smtpd *d) MUST_CHECK;
+/* Whether a handshake can succeed. */
+bool smtpd_tls_ready(const struct smtpd *d);
+/* Asks keys for certificates and ticket keys, and uses them. */
+YIELDS
+enum err smtpd_tls_fetch(struct smtpd *d) MUST_CHECK;
+/* A coroutine, arg: the smtpd: fetches whenever smtpd_tls_renew() says so. */
+void smtpd_tls_keep(void *arg);
+void smtpd_tls_renew(struct smtpd *d);
 
 /* ---- listeners (accept.c) ------------------------------------------------------------------ */
 

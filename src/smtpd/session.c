@@ -194,6 +194,9 @@ enum err follow(struct session *s)
 	case NEXT_AUTH:
 		TRY(session_authenticate(s, &reply));
 		break;
+	case NEXT_TLS:
+		TRY(session_flush(s));
+		return session_tls(s);
 	}
 	TRY(reply_finish(s, &reply));
 	return s->next == NEXT_CLOSE ? ERR_EOF : ERR_NONE;
@@ -233,6 +236,7 @@ NOINLINE enum err session_step(struct session *s, bool *need_more_out)
 		stream_consume(&s->stream, used);
 		return ERR_NONE;
 	}
+	s->more_input = in.n > used;
 	bool is_data = result == LINE_WHOLE && command_parse(line).verb == VERB_DATA;
 	TRY(line_run(s, result, line, &reply));
 	if (reply.code)
@@ -287,7 +291,7 @@ static YIELDS
 NOINLINE enum err greet(struct session *s)
 {
 	struct reply r = { 220, STR(""), STR_NONE };
-	if (!s->trusted && s->d->conf->times.greet_delay > 0) {
+	if (!s->trusted && !s->encrypted && s->d->conf->times.greet_delay > 0) {
 		enum err e = look_for_early_talk(s);
 		if (e == ERR_DENIED) {
 			r = reply_of(REPLY_EARLY_TALKER);
@@ -353,7 +357,10 @@ void session_serve(struct session *s)
 	s->end_ns = in_ms(s, s->d->conf->times.session_total);
 	s->command = arena_make(s->d->mem, COMMAND_ARENA_MAX);
 	s->trusted = smtpd_trusts(s->d, &s->client);
-	enum err e = greet(s);
+	bool tls_first = s->listener && s->listener->tls == TLS_MODE_IMPLICIT;
+	enum err e = tls_first ? session_tls(s) : ERR_NONE;
+	if (e == ERR_NONE)
+		e = greet(s);
 	while (e == ERR_NONE) {
 		bool need_more = false;
 		e = session_step(s, &need_more);
@@ -371,7 +378,7 @@ static YIELDS
 void linger(struct session *s)
 {
 	uint64_t before = s->stream.received_bytes;
-	world_shutdown_send(s->d->w, s->stream.src.fd);
+	stream_end(&s->stream);
 	session_deadline(s, FAREWELL_MS);
 	while (s->stream.received_bytes - before < LINGER_BYTES_MAX) {
 		stream_consume(&s->stream, stream_input(&s->stream).n);
@@ -390,6 +397,7 @@ static struct str end_name(unsigned reason)
 		[END_EARLY_TALKER] = "early talker",
 		[END_NOT_SMTP] = "not SMTP",
 		[END_LIMIT] = "a limit was reached",
+		[END_TLS] = "TLS failed",
 		[END_NO_MEMORY] = "no memory",
 		[END_FAILED] = "failed",
 	};
@@ -400,6 +408,11 @@ void session_done(struct session *s)
 {
 	transaction_end(s);
 	arena_close(&s->command);
+	char tls[80];
+	struct buf tls_text = buf_fixed(tls, sizeof tls);
+	struct tls_info i = tls_info(&s->stream);
+	if (i.version.n)
+		buf_addf(&tls_text, "%.*s %.*s", STR_ARG(i.version), STR_ARG(i.cipher));
 	if (s->linger || stream_input(&s->stream).n > 0)
 		linger(s);
 	stream_close(&s->stream);
@@ -409,5 +422,5 @@ void session_done(struct session *s)
 	s->helo = STR_NONE;
 	int64_t took_ms = (world_mono_ns(s->d->w) - s->began_ns) / 1000000;
 	log_smtpd_disconnected(s->d->log, (struct log_ids){ .session = s->id }, &s->client,
-			       end_name(s->end_reason), s->messages, s->errors, (uint64_t)took_ms);
+			       end_name(s->end_reason), s->messages, s->errors, buf_str(&tls_text), (uint64_t)took_ms);
 }

@@ -44,7 +44,7 @@ struct transaction {
 	bool told_queue;       /* parts or a file: queue must hear of an abort */
 };
 
-enum session_next { NEXT_COMMAND, NEXT_DATA, NEXT_CHUNK, NEXT_AUTH, NEXT_CLOSE };
+enum session_next { NEXT_COMMAND, NEXT_DATA, NEXT_CHUNK, NEXT_AUTH, NEXT_TLS, NEXT_CLOSE };
 
 struct auth_exchange; /* authenticate.c */
 
@@ -69,6 +69,8 @@ struct session {
 	uint8_t end_reason;    /* enum session_end */
 	bool esmtp, trusted, chunk_last;
 	bool noted;  /* the refusal that is being answered is in log and history already */
+	bool encrypted;	 /* TLS is in use */
+	bool more_input; /* there is something behind the command that is being run */
 	bool linger; /* the client may not be reading yet: close gently */
 };
 
@@ -81,6 +83,7 @@ enum session_end {
 	END_EARLY_TALKER,
 	END_NOT_SMTP,
 	END_LIMIT,
+	END_TLS,
 	END_NO_MEMORY,
 	END_FAILED
 };
@@ -102,7 +105,8 @@ struct smtpd_command {
 	bool junk; /* moves no mail by itself */
 };
 extern const struct smtpd_command cmd_ehlo, cmd_helo, cmd_mail, cmd_rcpt, cmd_data, cmd_bdat,
-	cmd_rset, cmd_noop, cmd_quit, cmd_vrfy, cmd_help, cmd_unavailable, cmd_unknown, cmd_auth;
+	cmd_rset, cmd_noop, cmd_quit, cmd_starttls, cmd_vrfy, cmd_help, cmd_unavailable, cmd_unknown,
+	cmd_auth;
 /* commands.c: the table by verb. */
 const struct smtpd_command *smtpd_command_of(enum verb v);
 
@@ -139,6 +143,13 @@ struct ext_offer session_offer(const struct session *s);
 /* Whether the account may use this sender; true when nobody has logged in. */
 YIELDS
 enum err session_may_send(struct session *s, struct str reverse_path, bool *allowed_out) MUST_CHECK;
+/* ---- TLS (cmd_starttls.c) -------------------------------------------------------------------- */
+
+/* Whether STARTTLS would be granted now. */
+bool session_may_start_tls(const struct session *s);
+/* The handshake; afterwards the session is a new one. Any error is the end, and was told to log and history. */
+YIELDS
+enum err session_tls(struct session *s) MUST_CHECK;
 
 /* ---- message bytes (receive.c, body.c, submit.c) -------------------------------------------- */
 

@@ -103,7 +103,7 @@ static void rig_close(struct stream *st UNUSED)
 {
 }
 
-static const struct stream_ops rig_ops = { rig_recv, rig_send, rig_close };
+static const struct stream_ops rig_ops = { rig_recv, rig_send, rig_close, rig_close };
 
 /* ---- lookup and queue ------------------------------------------------------------------------ */
 

@@ -100,6 +100,39 @@ enum err ask_charge(void *arg, const struct auth_charge_in *in, struct arena *ar
 	return ch ? call_auth_charge(ch, in, arena, out) : ERR_CLOSED;
 }
 
+static YIELDS
+enum err ask_certificate(void *arg, const struct keys_certificate_in *in, struct arena *arena,
+			 struct keys_certificate_out *out)
+{
+	struct process *self = arg;
+	struct ipc *ch = proc_peer(self->p, ROLE_KEYS, 0);
+	return ch ? call_keys_certificate(ch, in, arena, out) : ERR_CLOSED;
+}
+
+static YIELDS
+enum err ask_tickets(void *arg, struct arena *arena, struct keys_tickets_out *out)
+{
+	struct process *self = arg;
+	struct ipc *ch = proc_peer(self->p, ROLE_KEYS, 0);
+	struct keys_tickets_in in = { 0 };
+	return ch ? call_keys_tickets(ch, &in, arena, out) : ERR_CLOSED;
+}
+
+static YIELDS
+enum err ask_signature(void *arg, const struct keys_sign_in *in, struct arena *arena,
+		       struct keys_sign_out *out)
+{
+	struct process *self = arg;
+	struct ipc *ch = proc_peer(self->p, ROLE_KEYS, 0);
+	return ch ? call_keys_sign(ch, in, arena, out) : ERR_CLOSED;
+}
+
+static bool may_sign(void *arg)
+{
+	struct process *self = arg;
+	return proc_peer(self->p, ROLE_KEYS, 0) != NULL;
+}
+
 static void abort_message(void *arg, uint64_t id)
 {
 	struct process *self = arg;
@@ -127,6 +160,10 @@ static const struct smtpd_backend backend = {
 	.ask_scram_final = ask_scram_final,
 	.ask_sender = ask_sender,
 	.ask_charge = ask_charge,
+	.certificate = ask_certificate,
+	.tickets = ask_tickets,
+	.sign = ask_signature,
+	.may_sign = may_sign,
 	.abort_message = abort_message,
 	.tell_refused = tell_refused,
 };
@@ -177,13 +214,22 @@ static void on_changed(void *arg, struct ipc *from UNUSED, const struct lookup_c
 	cache_renew(&self->d.cache, in->generation);
 }
 
+static void on_keys_changed(void *arg, struct ipc *from UNUSED,
+			    const struct keys_changed_in *in UNUSED)
+{
+	struct process *self = arg;
+	smtpd_tls_renew(&self->d);
+}
+
 /* A new lookup tells its generation itself, a new queue its pressure. */
 static void peer(struct proc *p UNUSED, void *arg, enum role role, unsigned index UNUSED,
-		 struct ipc *channel UNUSED)
+		 struct ipc *channel)
 {
 	struct process *self = arg;
 	if (role == ROLE_LOOKUP && !channel)
 		cache_renew(&self->d.cache, 0);
+	if (role == ROLE_KEYS && channel)
+		smtpd_tls_renew(&self->d);
 	if (role == ROLE_QUEUE)
 		set_pressure(&self->d, false, str_of("", 0));
 }
@@ -199,6 +245,7 @@ static enum err start(struct proc *p, void *arg, struct world_jail *jail_out) /*
 	self->d.work = &p->work;
 	self->d.backend = &backend;
 	self->d.backend_arg = self;
+	TRY(smtpd_tls_init(&self->d));
 	jail_out->may = WORLD_MAY_ACCEPT | WORLD_MAY_THREADS;
 	jail_out->uid = jail_out->gid = p->conf.users.uid_smtpd; /* it owns nothing: also chroot, by the jail */
 	jail_out->max_file_bytes = p->conf.limits.message_bytes + ((uint64_t)1 << 20);
@@ -206,9 +253,14 @@ static enum err start(struct proc *p, void *arg, struct world_jail *jail_out) /*
 	return ERR_NONE;
 }
 
-static enum err work(struct proc *p, void *arg)
+static YIELDS
+enum err work(struct proc *p, void *arg)
 {
 	struct process *self = arg;
+	if (self->d.tls) { /* before the first client; when it fails, the coroutine tries again */
+		(void)!smtpd_tls_fetch(&self->d);
+		TRY(scope_spawn(&p->work, "certificates", CO_STACK_LARGE, smtpd_tls_keep, &self->d));
+	}
 	TRY(scope_spawn(&p->work, "refusals", CO_STACK_SMALL, refusals_run, self));
 	for (size_t i = 0; i < p->listener_count; i++)
 		TRY(smtpd_listen(&self->d, p->listeners[i].fd, p->listeners[i].listener));
@@ -233,6 +285,7 @@ void stop(struct proc *p, void *arg)
 static const struct ipc_handlers handlers = {
 	.queue_pressure = on_pressure,
 	.lookup_changed = on_changed,
+	.keys_changed = on_keys_changed,
 };
 
 const struct proc_ops smtpd_ops = {

@@ -10,8 +10,12 @@
  * OpenSSL keeps one queue of errors a thread, which all coroutines share: each call of it is preceded by
  * ERR_clear_error(), and nothing of the queue is read after a yield.
  *
- * Memory: an idle session holds about 14 KiB beside its stack (SSL_MODE_RELEASE_BUFFERS). All input from
- * the other end is hostile; all limits are OpenSSL's own, plus the deadline of the coroutine.
+ * Input from the other end is hostile at every byte. OpenSSL's own limits hold, ours are: handshake messages
+ * behind the handshake (KeyUpdate, renegotiation; H57), and the deadline of the coroutine.
+ *
+ * An end without close_notify is ERR_CLOSED, never ERR_EOF: somebody may have cut the stream off (RFC 8446 §6.1).
+ *
+ * The coroutine of a handshake needs TLS_STACK: signatures and certificates are worked on there.
  */
 #ifndef TLS_TLS_H
 #define TLS_TLS_H
@@ -24,13 +28,15 @@
 enum tls_padding { TLS_PADDING_NONE, TLS_PADDING_PKCS1, TLS_PADDING_PSS };
 
 #define TLS_SIGNATURE_MAX 1024u /* RSA of 8192 bits */
-#define TLS_SIGNED_MAX 16384u	/* the bytes to be signed */
+#define TLS_SIGNED_MAX 512u	/* the bytes to be signed: a TLS 1.2 ServerKeyExchange has up to 201 */
+#define TLS_STACK CO_STACK_SMALL /* measured: docs/measurements.md */
 
 /* Who signs. */
 struct tls_signer {
 	/*
 	 * Signs `bytes` with the key of this number. digest: "SHA256", …; empty for Ed25519, which hashes
-	 * itself. sig: room for TLS_SIGNATURE_MAX. Any error fails the handshake and nothing else.
+	 * itself. sig: room for TLS_SIGNATURE_MAX. Any error fails the handshake and nothing else;
+	 * tls_accept() returns it.
 	 */
 	YIELDS enum err (*sign)(void *arg, uint32_t key, struct str digest, enum tls_padding padding, struct str bytes,
 				char *sig, size_t *sig_n_out);
@@ -49,11 +55,17 @@ struct tls_certificate {
 
 #define TLS_TICKET_NAME_BYTES 16u
 #define TLS_TICKET_KEY_BYTES 80u /* name, AES key, HMAC key */
+#define TLS_TICKET_KEYS_MAX 4u
 struct tls_ticket_key {
 	unsigned char bytes[TLS_TICKET_KEY_BYTES];
 };
 
-enum err tls_server_new(struct mem *mem, const struct tls_signer *signer, struct tls_server **out) MUST_CHECK;
+enum tls_least { TLS_LEAST_1_2, TLS_LEAST_1_3 };
+/*
+ * w: for the clock and memory. Loads what OpenSSL needs: before the jail. *signer is copied. Freed after the
+ * last stream of it was closed.
+ */
+enum err tls_server_new(struct world *w, const struct tls_signer *signer, enum tls_least least, struct tls_server **out) MUST_CHECK;
 void tls_server_free(struct tls_server *t);
 /*
  * Replaces all certificates; sessions under way keep theirs. The first one is for clients that ask for no
@@ -61,7 +73,7 @@ void tls_server_free(struct tls_server *t);
  * Names are those of the certificate (subjectAltName; wildcards as RFC 6125).
  */
 enum err tls_server_certificates(struct tls_server *t, const struct tls_certificate *list, size_t n, size_t *bad_out) MUST_CHECK;
-/* The first one encrypts, all decrypt (RFC 5077); at most 4. None: no tickets. */
+/* The first one encrypts, all decrypt (RFC 5077); at most TLS_TICKET_KEYS_MAX. None: no tickets. */
 void tls_server_ticket_keys(struct tls_server *t, const struct tls_ticket_key *keys, size_t n);
 /* Whether there is a certificate: without one STARTTLS is not offered. */
 bool tls_server_ready(const struct tls_server *t);
@@ -95,8 +107,8 @@ struct tls_wish {
 	const struct tls_tlsa *tlsa;
 	size_t tlsa_n;
 };
-/* ca_file: PEM, read now; empty: the system's. */
-enum err tls_client_new(struct mem *mem, struct str ca_file, struct tls_client **out) MUST_CHECK;
+/* ca_file: absolute, PEM, read now: before the jail; empty: the system's. BLOCKING. */
+enum err tls_client_new(struct world *w, struct str ca_file, struct tls_client **out) MUST_CHECK;
 void tls_client_free(struct tls_client *t);
 /*
  * The client's handshake. ERR_SYNTAX: it failed, or the certificate does not satisfy the wish:
@@ -129,10 +141,8 @@ struct tls_info {
 };
 /* Constant strings and strings that live as long as the stream. All zero without TLS. */
 struct tls_info tls_info(const struct stream *s);
-static inline bool stream_is_tls(const struct stream *s)
-{
-	return s->ops == NULL; /* no stream is, so far */
-}
+/* After a handshake that succeeded. */
+bool stream_is_tls(const struct stream *s);
 /* Of the last handshake on this stream. */
 enum tls_result tls_result(const struct stream *s);
 /* A sentence, constant or as long as the stream lives; never the other end's own words. */

@@ -20,7 +20,7 @@ def server():
 
 def test_every_child_is_jailed(server):
     processes = server.status()
-    assert {p["role"] for p in processes} == {"smtpd", "queue", "local", "relay", "lookup", "resolver", "control"}
+    assert {p["role"] for p in processes} == {"smtpd", "queue", "local", "relay", "lookup", "resolver", "control", "keys"}
     for p in processes:
         s = status(p["pid"])
         assert s["NoNewPrivs"] == "1", p
@@ -40,7 +40,7 @@ def test_master_is_jailed(server):
 def test_each_role_has_a_user_of_its_own(server):
     users = {p["role"]: status(p["pid"])["Uid"].split() for p in server.status()}
     assert all("0" not in ids for ids in users.values())
-    assert len({ids[0] for ids in users.values()}) == 7
+    assert len({ids[0] for ids in users.values()}) == 8
     with server.smtp() as s:
         s.sendmail("b@example.net", ["alice@example.org"], "Subject: x\r\n\r\nx\r\n")
     path = server.wait_messages("alice@example.org", 1)[0]
@@ -49,7 +49,7 @@ def test_each_role_has_a_user_of_its_own(server):
 
 def test_who_meets_strangers_has_no_file_open(server):
     for p in server.status():
-        if p["role"] not in ("smtpd", "relay", "resolver"):
+        if p["role"] not in ("smtpd", "relay", "resolver", "keys"):
             continue
         targets = [os.readlink(f"/proc/{p['pid']}/fd/{fd}") for fd in os.listdir(f"/proc/{p['pid']}/fd")]
         odd = [t for t in targets if not t.startswith(("socket:", "anon_inode:", "/dev/null")) and not t.endswith("/log")]
@@ -59,7 +59,7 @@ def test_who_meets_strangers_has_no_file_open(server):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the root directory")
 def test_who_meets_strangers_sees_an_empty_root(server):
     for p in server.status():
-        if p["role"] in ("smtpd", "relay", "resolver"):
+        if p["role"] in ("smtpd", "relay", "resolver", "keys"):
             assert os.readlink(f"/proc/{p['pid']}/root") != "/", p
 
 

@@ -15,6 +15,7 @@
 #define CALL_ARENA_MAX ((size_t)8 << 20)
 #define BATCH_ARENA_MAX ((size_t)32 << 20)
 #define STORE_EVERY_NS (1000 * 1000000LL)
+#define AGAIN_EVERY_NS (30 * 1000000000LL)
 #define EXPIRE_EVERY_NS (600 * 1000000000LL)
 #define NO_IDS ((struct log_ids){ 0 })
 
@@ -52,6 +53,29 @@ static void tell_saved(struct control *c)
 		c->segment_saved = 0; /* told again with the next batch */
 }
 
+/* P8: rows of accepted mail are lost; queue must not take what was said before for the whole. */
+static void note_loss(struct control *c)
+{
+	struct ipc *queue = queue_peer(c);
+	struct history_lost_in note = { .again = false };
+	if (!c->lost && queue && note_history_lost(queue, &note) != ERR_NONE)
+		log_io_error(&c->p->log, NO_IDS, STR("tell queue of lost history"), ERR_BUSY, STR("queue"));
+	c->lost = true;
+	c->segment_saved = 0;
+}
+
+/* What was lost can be stored now: queue tells it again, not more often than it is worth. */
+static void ask_again(struct control *c)
+{
+	struct ipc *queue = queue_peer(c);
+	int64_t now_ns = world_mono_ns(c->p->w);
+	struct history_lost_in note = { .again = true };
+	if (!queue || (c->again_ns && now_ns < c->again_ns + AGAIN_EVERY_NS) || note_history_lost(queue, &note) != ERR_NONE)
+		return;
+	c->again_ns = now_ns;
+	c->lost = false;
+}
+
 /* Stores what has gathered. SQLite blocks this process alone: nobody waits for it but the command line. */
 static void store_now(struct control *c)
 {
@@ -62,11 +86,15 @@ static void store_now(struct control *c)
 	if (e != ERR_NONE) {
 		log_io_error(&c->p->log, NO_IDS, STR("store history"), e, c->history_dir);
 		counter_add(c->lost_rows, batch_rows(b));
+		if (b->messages_n + b->attempts_n > 0)
+			note_loss(c);
 	} else {
 		counter_add(c->rows, batch_rows(b));
+		if (c->lost)
+			ask_again(c);
 	}
 	batch_clear(b);
-	if (e == ERR_NONE && c->segment_seen > c->segment_saved && history_sync(c->history) == ERR_NONE) {
+	if (e == ERR_NONE && !c->lost && c->segment_seen > c->segment_saved && history_sync(c->history) == ERR_NONE) {
 		c->segment_saved = c->segment_seen;
 		tell_saved(c);
 	}
@@ -81,6 +109,12 @@ static bool batch_is_full(const struct history_batch *b)
 static void see_segment(struct control *c, uint64_t segment)
 {
 	c->segment_seen = segment > c->segment_seen ? segment : c->segment_seen;
+}
+
+static void lose_one(struct control *c)
+{
+	counter_add(c->lost_rows, 1);
+	note_loss(c);
 }
 
 static void keep(struct arena *a, struct str *s)
@@ -111,7 +145,7 @@ static void on_message(void *self, struct ipc *from UNUSED, const struct history
 	if (arena_err(a) == ERR_NONE)
 		b->messages_n++;
 	else
-		counter_add(c->lost_rows, 1);
+		lose_one(c);
 	see_segment(c, in->segment);
 	if (batch_is_full(b))
 		store_now(c);
@@ -131,7 +165,7 @@ static void on_attempt(void *self, struct ipc *from UNUSED, const struct history
 	if (arena_err(&b->arena) == ERR_NONE)
 		b->attempts_n++;
 	else
-		counter_add(c->lost_rows, 1);
+		lose_one(c);
 	see_segment(c, in->segment);
 	if (batch_is_full(b))
 		store_now(c);

@@ -26,6 +26,8 @@ struct control {
 	struct co_queue gathered;
 	bool closing;
 	uint64_t segment_seen, segment_saved;
+	bool lost;	  /* rows of accepted mail: nothing is said to be saved until they are told again */
+	int64_t again_ns; /* when that was asked for last */
 	/* godwit send */
 	struct sending *sendings[CONTROL_SENDING_MAX];
 	uint16_t send_counter;

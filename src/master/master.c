@@ -610,7 +610,7 @@ static void run(void *arg)
 			ipc_close(m->children[i].ch);
 	scope_close(&m->channels);
 	scope_close(&reaping);
-	log_process_stop(&m->log, NO_IDS, STR("signal or command"));
+	log_process_stop(&m->log, NO_IDS, m->status == 0 ? STR("signal or command") : STR("the start failed"));
 }
 
 static enum err log_write(void *arg, struct str bytes)

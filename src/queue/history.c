@@ -48,7 +48,7 @@ void queue_history_attempt(struct queue *q, uint64_t id, const struct spool_stat
 /* While something is told again, what control says it has may be younger than what it still lacks. */
 static void apply_saved(struct queue *q)
 {
-	bool settled = !q->replaying && !q->replay_wanted &&
+	bool settled = !q->replaying && !q->replay_wanted && !q->history_lost &&
 		       (q->replayed_ns == 0 || world_mono_ns(q->p->w) > q->replayed_ns + SETTLE_NS);
 	if (!settled || q->history_said <= q->history_from)
 		return;
@@ -66,6 +66,17 @@ void queue_on_history_saved(void *self, struct ipc *from UNUSED, const struct hi
 	apply_saved(q);
 }
 
+/* A full disk, for instance. When it can store again, all that it may lack is told again. */
+void queue_on_history_lost(void *self, struct ipc *from UNUSED, const struct history_lost_in *in)
+{
+	struct queue *q = self;
+	q->history_said = 0;
+	q->history_lost = !in->again;
+	q->replay_wanted |= in->again;
+	if (in->again)
+		co_wake_all(&q->control_came);
+}
+
 void queue_history_peer(struct queue *q, struct ipc *channel)
 {
 	if (!channel || q->stopping) {
@@ -74,6 +85,7 @@ void queue_history_peer(struct queue *q, struct ipc *channel)
 	}
 	q->control_gone_ns = 0;
 	q->history_said = 0;
+	q->history_lost = false;
 	q->replay_wanted = true;
 	spool_history_saved(q->sp, q->history_from);
 	co_wake_all(&q->control_came);

@@ -262,6 +262,7 @@ static const struct ipc_handlers handlers = {
 	.queue_file = on_file,
 	.queue_abort = queue_on_abort,
 	.history_saved = queue_on_history_saved,
+	.history_lost = queue_on_history_lost,
 	.queue_list = on_list,
 	.queue_show = on_show,
 	.queue_act = on_act,

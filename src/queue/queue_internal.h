@@ -60,6 +60,7 @@ struct queue {
 	struct co_queue control_came;
 	uint64_t history_from;	  /* history of segments below is saved */
 	uint64_t history_said;	  /* what control said last */
+	bool history_lost;	  /* control has lost rows, and cannot store them yet */
 	bool replay_wanted, replaying;
 	int64_t replayed_ns, control_gone_ns;
 	int64_t away_told_ns;
@@ -133,6 +134,7 @@ YIELDS void queue_store_states(struct queue *q, struct message *m, const struct 
 void queue_history_message(struct queue *q, const struct envelope *env, uint64_t bytes, uint64_t segment);
 void queue_history_attempt(struct queue *q, uint64_t id, const struct spool_state *st, enum verdict verdict);
 void queue_on_history_saved(void *self, struct ipc *from, const struct history_saved_in *in);
+void queue_on_history_lost(void *self, struct ipc *from, const struct history_lost_in *in);
 /* Control came or went. */
 void queue_history_peer(struct queue *q, struct ipc *channel);
 void queue_history_look(struct queue *q);

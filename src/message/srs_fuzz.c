@@ -63,13 +63,14 @@ static void there_and_back(struct str address, struct str local, struct arena *a
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	if (size > 1000)
+		return 0;
 	struct mem *mem = mem_new(1 << 20);
 	struct str s = str_of((const char *)data, size), rest;
 	char room[1200];
 	struct buf b = buf_fixed(room, sizeof room);
 	struct path p;
-	if (!mem || size > 1000)
-		return 0;
+	ASSERT(mem);
 	struct arena a = arena_make(mem, 1 << 18);
 	ASSERT(reverse(&ours, s, NOW, &b) != SRS_OK);
 	if (path_parse(s, PATH_REVERSE, &a, &p, &rest) == PATH_OK && !p.is_null)

@@ -7,6 +7,8 @@
 #define RELAY_RCPTS_MAX 100u /* of one call: the outcomes with their texts must fit into its answer */
 #define RELAY_MS (4 * 3600 * 1000LL) /* many addresses, each with its own times; relay ends long before */
 
+_Static_assert(SITES_STRANGERS_MAX < IPC_WINDOW, "calls about strangers would keep the others' waiting");
+
 /* One site has one relay, which keeps its connections; another when that is away. */
 static struct ipc *relay_of(struct queue *q, const struct site *site)
 {

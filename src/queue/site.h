@@ -29,8 +29,8 @@
 
 #define SITE_SENDERS 8u
 #define SITES_FLIGHT_MAX 768u	 /* deliveries under way to all sites */
-#define SITES_STRANGERS_MAX 512u /* of these, to strangers */
-#define SITES_CROWD_MAX 256u	 /* with so many of those, each stranger has but one */
+#define SITES_STRANGERS_MAX 384u /* of these, to strangers: all may be with one relay, whose channel has a window */
+#define SITES_CROWD_MAX 192u	 /* with so many of those, each stranger has but one */
 #define SITES_STRANGERS_BYTES ((size_t)24 << 20) /* of messages in memory that they hold */
 #define SITES_CROWD_BYTES ((size_t)8 << 20)	 /* with so many, likewise */
 #define SITE_WINDOW_FIRST 5u /* under way to a place that nothing is known of */

@@ -113,7 +113,19 @@ def test_trace_tells_the_story(server):
 
 
 def test_send_command(server):
-    deliver(server, lambda: server.cli("send", "-f", "carol@example.org", "alice@example.org", input="Subject: from the shell\n\nhi\n"))
+    """Submission adds what is missing (RFC 6409 §8), and nothing else does."""
+    def sent(text):
+        return email.message_from_bytes(deliver(server, lambda: server.cli("send", "-f", "carol@example.org", "alice@example.org", input=text)))
+    added = sent("Subject: from the shell\n\nhi\n")
+    assert added["Date"] and re.fullmatch(r"<[0-9a-z]{13}@mx\.example\.org>", added["Message-ID"])
+    kept = sent("Subject: x\nMessage-ID: <mine@example.org>\nDate: Mon, 5 Jan 2026 10:00:00 +0000\n\nhi\n")
+    assert kept.get_all("Message-ID") == ["<mine@example.org>"] and len(kept.get_all("Date")) == 1
+
+    def by_smtp():
+        with server.smtp() as s:
+            s.sendmail("bob@example.net", ["alice@example.org"], "Subject: neither\r\n\r\nhi\r\n")
+    relayed = email.message_from_bytes(deliver(server, by_smtp))
+    assert relayed["Subject"] == "neither" and not relayed["Date"] and not relayed["Message-ID"]
     failed = server.cli("send", "nobody@example.org", input="Subject: x\n\n", check=False)
     assert failed.returncode == 67 and "5.1.1" in failed.stderr
 

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import os
 import smtplib
+import ssl
 import statistics
 import subprocess
 import time
@@ -37,18 +38,18 @@ def b64(data):
     return base64.b64encode(data.encode() if isinstance(data, str) else data).decode()
 
 
-def scram(c, mechanism, user, password, tamper=lambda final: final):
+def scram(c, mechanism, user, password, tamper=lambda final: final, gs2="n,,", binding=b""):
     """The client's side of RFC 5802, and the check of the server's proof."""
     digest = "sha256" if "256" in mechanism else "sha1"
     bare = f"n={user},r={b64(os.urandom(12))}"
-    code, text = c.docmd("AUTH", f"{mechanism} {b64('n,,' + bare)}")
+    code, text = c.docmd("AUTH", f"{mechanism} {b64(gs2 + bare)}")
     if code != 334:
         return code
     server_first = base64.b64decode(text).decode()
     field = dict(part.split("=", 1) for part in server_first.split(","))
     salted = hashlib.pbkdf2_hmac(digest, password.encode(), base64.b64decode(field["s"]), int(field["i"]))
     client_key = hmac.digest(salted, b"Client Key", digest)
-    without_proof = f"c=biws,r={field['r']}"
+    without_proof = f"c={b64(gs2.encode() + binding)},r={field['r']}"
     auth_message = f"{bare},{server_first},{without_proof}".encode()
     signature = hmac.digest(hashlib.new(digest, client_key).digest(), auth_message, digest)
     proof = bytes(a ^ b for a, b in zip(client_key, signature))
@@ -190,3 +191,40 @@ def test_limits_of_an_account(server):
     assert "account_limit" in server.log()
     assert "451" in server.cli("trace", "alice@example.org").stdout or time.sleep(1.2) or "451" in server.cli("trace", "alice@example.org").stdout
     server.wait_messages("bob@example.org", 3)
+
+
+def encrypted(server):
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # the server's own, made at its first start
+    c = client(server)
+    assert c.starttls(context=context)[0] == 220
+    c.ehlo()
+    return c
+
+
+def test_logins_are_bound_to_the_connection(server):
+    """H66: -PLUS is offered under TLS; another connection's certificate, or a client that was told of no -PLUS, is refused."""
+    c = encrypted(server)
+    assert "SCRAM-SHA-256-PLUS" in c.esmtp_features["auth"] and "starttls" not in c.esmtp_features
+    certificate = c.sock.getpeercert(binary_form=True)
+    binding = hashlib.sha256(certificate).digest()
+    plus = {"gs2": "p=tls-server-end-point,,", "binding": binding}
+    assert scram(c, "SCRAM-SHA-256-PLUS", "alice@example.org", PASSWORD, gs2=plus["gs2"], binding=b"x" * 32) == 535
+    assert scram(c, "SCRAM-SHA-256", "alice@example.org", PASSWORD, gs2="y,,") == 535
+    assert scram(c, "SCRAM-SHA-256-PLUS", "alice@example.org", PASSWORD) == 535
+    assert scram(c, "SCRAM-SHA-256", "alice@example.org", PASSWORD, **plus) == 535
+    assert scram(c, "SCRAM-SHA-256-PLUS", "alice@example.org", PASSWORD, **plus) == 235
+    c.sendmail("alice@example.org", ["bob@example.org"], "Subject: x\r\n\r\n")
+    c.quit()
+    assert " with ESMTPSA" in server.wait_messages("bob@example.org", 1)[0].read_text()
+
+
+def test_tls_forgets_who_logged_in_before(server):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    c = client(server)
+    c.login("alice@example.org", PASSWORD)
+    assert c.starttls(context=context)[0] == 220
+    c.ehlo()
+    assert c.docmd("MAIL FROM:<alice@example.org>")[0] == 530

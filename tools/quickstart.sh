@@ -4,8 +4,8 @@
 # tools/quickstart.sh BUILDDIR
 #
 # Starts two servers of a build directory in a temporary directory and on unprivileged loopback
-# ports, sends two messages to the first with curl, one for a mailbox there and one that it relays
-# to the second, and shows where they went. Nothing outside the temporary directory is touched;
+# ports, submits two messages to the first with curl, encrypted and with a password, one for a
+# mailbox there and one that it relays to the second, and shows where they went. Nothing outside the temporary directory is touched;
 # KEEP=1 leaves it in place.
 set -eu
 
@@ -16,6 +16,7 @@ fi
 godwit=$(cd "$1" && pwd)/godwit
 port=${PORT:-2525}
 port2=${PORT2:-$((port + 1))}
+submission=${PORT3:-$((port + 2))}
 
 base=$(mktemp -d "${TMPDIR:-/tmp}/godwit-quickstart.XXXXXX")
 chmod 711 "$base" # started as root, the processes change to users of their own
@@ -88,7 +89,7 @@ hostname mx.example.org;
 directory "$one";
 listen smtp        { address 127.0.0.1:$port; }
 domain example.org { subaddress "+"; }
-relay_from 127.0.0.1;
+listen submission  { address 127.0.0.1:$submission; tls implicit; auth required; }
 route partner      { to example.com; via smtp 127.0.0.1:$port2; }
 EOF
 cat >"$two/godwit.conf" <<EOF
@@ -110,20 +111,24 @@ wait_for 15 "the first server's greeting" greets "$port"
 wait_for 15 "the second server's greeting" greets "$port2"
 echo "listening on 127.0.0.1:$port and 127.0.0.1:$port2"
 
-step "an account on each"
+step "an account on each, and a password for Alice's: a line of standard input, never an argument"
 "$godwit" account add -c "$one/godwit.conf" alice@example.org
 "$godwit" account add -c "$two/godwit.conf" bob@example.com
+password=$(od -An -N12 -tx1 /dev/urandom | tr -d ' \n')
+echo "$password" | "$godwit" account passwd -c "$one/godwit.conf" alice@example.org
 
 step "what will happen to mail for bob@example.com: godwit explain"
-"$godwit" explain -c "$one/godwit.conf" --to bob@example.com
+"$godwit" explain -c "$one/godwit.conf" --account alice@example.org --to bob@example.com
 
-step "two messages, sent by curl to the first server"
+step "two messages, submitted by curl over TLS with that password"
 # send NAME ADDRESS MESSAGE-ID
 send() {
-	printf '%s\r\n' 'From: Carol <carol@example.org>' "To: $1 <$2>" 'Subject: It works' \
+	printf '%s\r\n' 'From: Alice <alice@example.org>' "To: $1 <$2>" 'Subject: It works' \
 		"Date: $(LC_ALL=C date '+%a, %d %b %Y %H:%M:%S %z')" "Message-ID: <$3>" '' "Hello $1." >"$base/message.eml"
-	curl -sS -m 20 "smtp://127.0.0.1:$port/client.example.org" \
-		--mail-from carol@example.org --mail-rcpt "$2" --upload-file "$base/message.eml"
+	# --insecure: the server made its certificate itself. The password is read from a file: arguments are seen by all.
+	printf 'user = "alice@example.org:%s"\n' "$password" >"$base/curlrc"
+	curl -sS -m 20 --insecure -K "$base/curlrc" "smtps://127.0.0.1:$submission/client.example.org" \
+		--mail-from alice@example.org --mail-rcpt "$2" --upload-file "$base/message.eml"
 	echo "accepted for $2"
 }
 send Alice alice@example.org local@example.org
@@ -158,5 +163,5 @@ step "stop"
 wait "$server1" "$server2"
 server1=
 server2=
-echo "That was the whole way: submission, the queue on disk, a relay, a second server, a mailbox,"
+echo "That was the whole way: encrypted submission with a password, the queue on disk, a relay, a second server, a mailbox,"
 echo "and an answer to 'what happened to it?' on both."

@@ -5,6 +5,7 @@
  * runs. Without one the accounts are read at rest, and what stays unknown is said.
  */
 #include "cli/cli.h"
+#include "lookup/auth.h"
 #include "lookup/resolve.h"
 #include "queue/route.h"
 #include "relay/mx.h"
@@ -197,6 +198,20 @@ static YIELDS enum err print_target(struct explain *x, const struct target *t, b
 	return e;
 }
 
+/* Whether the account may use this sender, when both are given and a server can say so. */
+static YIELDS enum err print_sender(struct explain *x)
+{
+	struct cli *c = x->c;
+	struct auth_sender_in in = { x->in.account, x->from };
+	struct auth_sender_out out = { 0 };
+	if (x->in.account.n == 0 || x->from.n == 0 || !x->online || c->json)
+		return ERR_NONE;
+	TRY(CLI_CALL(c, CALL_AUTH_SENDER, auth_sender, &in, &out));
+	if (!out.allowed)
+		cli_printf(c, "but refused at MAIL: 550 5.7.1 <%.*s> is not an address of %.*s\n", STR_ARG(x->from), STR_ARG(in.account));
+	return ERR_NONE;
+}
+
 static YIELDS enum err print_answer(struct explain *x)
 {
 	struct cli *c = x->c;
@@ -220,6 +235,8 @@ static YIELDS enum err print_answer(struct explain *x)
 		cli_printf(c, "rule: %.*s\n", STR_ARG(out->rule));
 	for (size_t i = 0; i < out->targets_n && e == ERR_NONE; i++)
 		e = print_target(x, &out->targets[i], i == 0);
+	if (e == ERR_NONE)
+		e = print_sender(x);
 	if (c->json)
 		cli_print(c, STR("]}\n"));
 	else if (!x->online)
@@ -232,12 +249,15 @@ static YIELDS enum err print_answer(struct explain *x)
 static int take_arguments(struct explain *x)
 {
 	struct cli *c = x->c;
-	struct str ip = STR("127.0.0.1");
+	struct str ip = STR("127.0.0.1"), account = STR("");
 	bool have_to = cli_option(c, "--to", &x->to);
 	(void)cli_option(c, "--from", &x->from);
 	(void)cli_option(c, "--ip", &ip);
+	(void)cli_option(c, "--account", &account);
 	if (!have_to || c->args_n > 0)
-		return cli_fail(c, EXIT_USAGE, "usage: godwit explain --to ADDRESS [--from ADDRESS] [--ip CLIENT]");
+		return cli_fail(c, EXIT_USAGE, "usage: godwit explain --to ADDRESS [--from ADDRESS] [--ip CLIENT] [--account ADDRESS]");
+	if (account.n && auth_account(&c->conf, account, &c->arena, &x->in.account) != ERR_NONE)
+		return cli_fail(c, EXIT_DATA, "'%.*s' is not an account", STR_ARG(account));
 	if (ip_parse(ip, &x->in.client) != ERR_NONE)
 		return cli_fail(c, EXIT_USAGE, "'%.*s' is not an IP address", STR_ARG(ip));
 	if (smtp_address_canonical(x->to, &c->arena, &x->in.address) != ERR_NONE)

@@ -24,7 +24,7 @@ const struct command cli_commands[] = {
 	  "mailboxes and their passwords, which are read from standard input", cmd_account, false },
 	{ "domain", "add|del NAME… | list [WHAT]", "domains of this server", cmd_domain, false },
 	{ "alias", "add ADDRESS TARGET… | del ADDRESS… | list [WHAT]", "other names of addresses; @domain for all of one", cmd_alias, false },
-	{ "explain", "--to ADDRESS [--from ADDRESS] [--ip CLIENT]", "what would happen to a recipient: by which rule, to where, by which route and hosts", cmd_explain, false },
+	{ "explain", "--to ADDRESS [--from ADDRESS] [--ip CLIENT] [--account ADDRESS]", "what would happen to a recipient: by which rule, to where, by which route and hosts", cmd_explain, false },
 	{ "dns", "NAME TYPE", "ask the DNS as the server does: a, aaaa, mx, txt, ptr, tlsa, cname", cmd_dns, false },
 	{ "spool", "verify|dump|recover [DIRECTORY]", "examine the spool of a stopped server", cmd_spool, false },
 	{ "metrics", "", "counters of all processes, as Prometheus reads them", cmd_metrics, false },

@@ -76,6 +76,8 @@ def test_all_mechanisms(server):
 
 
 def test_what_an_account_may(server):
+    told = server.cli("explain", "--account", "alice", "--from", "bob@example.org", "--to", "x@[192.0.2.1]").stdout
+    assert "rule: authenticated" in told and "<bob@example.org> is not an address of alice@example.org" in told
     c = client(server)
     assert c.docmd("MAIL FROM:<alice@example.org>")[0] == 530
     c.login("alice@example.org", PASSWORD)

@@ -90,6 +90,66 @@ void date_add_rfc3339(struct buf *b, int64_t wall_ms)
 	buf_add(b, str_of(text, sizeof text - 1));
 }
 
+/* n digits, no more than max, then the separator (0: none). */
+static bool take_number(struct str *s, size_t n, unsigned max, char separator, unsigned *v_out)
+{
+	uint64_t v = 0;
+	if (s->n < n + (separator != 0) || str_to_u64(str_sub(*s, 0, n), max, &v) != ERR_NONE ||
+	    (separator && (s->p[n] | (ascii_is_alpha(separator) ? 0x20 : 0)) != separator))
+		return false;
+	*v_out = (unsigned)v;
+	*s = str_sub(*s, n + (separator != 0), s->n);
+	return true;
+}
+
+/* ".123", of any length; then "Z", "+hh:mm" or "-hh:mm". */
+static bool take_rest(struct str s, unsigned *ms_out, int *offset_minutes_out)
+{
+	unsigned hours = 0, minutes = 0, scale = 100;
+	*ms_out = 0;
+	if (s.n > 1 && s.p[0] == '.' && ascii_is_digit(s.p[1]))
+		for (s = str_sub(s, 1, s.n); s.n > 0 && ascii_is_digit(s.p[0]); s = str_sub(s, 1, s.n)) {
+			*ms_out += (unsigned)(s.p[0] - '0') * scale;
+			scale /= 10;
+		}
+	char sign = s.n > 0 ? s.p[0] : '\0';
+	s = str_sub(s, 1, s.n);
+	*offset_minutes_out = 0;
+	if (sign == 'Z' || sign == 'z')
+		return s.n == 0;
+	if ((sign != '+' && sign != '-') || !take_number(&s, 2, 23, ':', &hours) || !take_number(&s, 2, 59, '\0', &minutes) || s.n > 0)
+		return false;
+	*offset_minutes_out = (sign == '-' ? -1 : 1) * (int)(hours * 60 + minutes);
+	return true;
+}
+
+/* Days from 1970-01-01; the year begins in March, so that a leap day is its last. */
+static int64_t days_of(unsigned year, unsigned month, unsigned day)
+{
+	int64_t y = (int64_t)year - (month <= 2);
+	unsigned m = (month + 9) % 12;
+	return y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719468;
+}
+
+enum err date_parse_rfc3339(struct str s, int64_t *wall_ms_out)
+{
+	static const uint8_t lengths[12] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+	unsigned year, month, day, hour, minute, second, ms;
+	int offset;
+	if (!take_number(&s, 4, 9999, '-', &year) || !take_number(&s, 2, 12, '-', &month) || !take_number(&s, 2, 31, 't', &day) ||
+	    !take_number(&s, 2, 23, ':', &hour) || !take_number(&s, 2, 59, ':', &minute) || !take_number(&s, 2, 60, '\0', &second) ||
+	    !take_rest(s, &ms, &offset))
+		return ERR_SYNTAX;
+	bool leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+	if (month == 0 || day == 0 || day > lengths[month - 1] + (unsigned)(leap && month == 2))
+		return ERR_SYNTAX;
+	int64_t at = days_of(year, month, day) * DAY_MS + ((int64_t)hour * 60 + minute - offset) * 60000 + second * 1000LL + ms;
+	if (at < 0)
+		return ERR_SYNTAX;
+	*wall_ms_out = at;
+	return ERR_NONE;
+}
+
 uint64_t msg_id_make(int64_t wall_ms, unsigned worker, unsigned counter)
 {
 	uint64_t ms = wall_ms > ID_EPOCH_MS ? (uint64_t)(wall_ms - ID_EPOCH_MS) : 0;

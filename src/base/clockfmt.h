@@ -9,6 +9,8 @@
 void date_add_rfc5322(struct buf *b, int64_t wall_ms);
 /* "2026-11-23T18:51:03.123Z" */
 void date_add_rfc3339(struct buf *b, int64_t wall_ms);
+/* The same back, of the years 1970 to 9999, with any offset from UTC and any fraction (cut to milliseconds). ERR_SYNTAX. */
+enum err date_parse_rfc3339(struct str s, int64_t *wall_ms_out) MUST_CHECK;
 
 /*
  * A message id: 64 bits = 41 bits of wall_ms since 2020-01-01, 7 bits of worker, 16 bits of counter.

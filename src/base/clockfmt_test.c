@@ -112,10 +112,48 @@ static void bad_ids(void **state)
 	assert_int_equal(id, UINT64_MAX);
 }
 
+static void dates_back(void **state)
+{
+	static const struct {
+		struct str text;
+		int64_t ms;
+	} rows[] = {
+		{ STR("1970-01-01T00:00:00Z"), 0 },
+		{ STR("2000-02-29T00:00:00.000Z"), 951782400000 },
+		{ STR("2026-11-23T18:51:03.123Z"), 1795459863123 },
+		{ STR("2026-11-23t18:51:03.1239999z"), 1795459863123 },
+		{ STR("2026-11-23T20:51:03+02:00"), 1795459863000 },
+		{ STR("2026-11-23T13:21:03-05:30"), 1795459863000 },
+		{ STR("2016-12-31T23:59:60Z"), 1483228800000 }, /* a leap second is the next one */
+		{ STR("9999-12-31T23:59:59.999Z"), 253402300799999 },
+	};
+	static const struct str bad[] = {
+		STR(""), STR("2026-11-23"), STR("2026-11-23T18:51:03"), STR("2026-11-23 18:51:03Z"), STR("2026-13-23T18:51:03Z"),
+		STR("2026-02-29T18:51:03Z"), STR("2026-00-23T18:51:03Z"), STR("2026-11-31T18:51:03Z"), STR("2026-11-23T24:00:00Z"),
+		STR("2026-11-23T18:60:00Z"), STR("2026-11-23T18:51:03.Z"), STR("2026-11-23T18:51:03Zx"), STR("2026-11-23T18:51:03+2:00"),
+		STR("2026-11-23T18:51:03+24:00"), STR("+026-11-23T18:51:03Z"), STR("1969-12-31T23:59:59Z"), STR("1900-02-29T00:00:00Z"),
+	};
+	int64_t ms;
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		assert_int_equal(date_parse_rfc3339(rows[i].text, &ms), ERR_NONE);
+		assert_int_equal(ms, rows[i].ms);
+	}
+	for (size_t i = 0; i < COUNT(bad); i++)
+		assert_int_equal(date_parse_rfc3339(bad[i], &ms), ERR_SYNTAX);
+	for (int64_t at = 0; at < 253402300799999; at += 86399999 * 37LL + 1) {
+		char room[64];
+		struct buf b = buf_fixed(room, sizeof room);
+		date_add_rfc3339(&b, at);
+		assert_int_equal(date_parse_rfc3339(buf_str(&b), &ms), ERR_NONE);
+		assert_int_equal(ms, at);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(known_dates),
+		cmocka_unit_test(known_dates), cmocka_unit_test(dates_back),
 		cmocka_unit_test(against_gmtime),
 		cmocka_unit_test(ids_print_and_parse),
 		cmocka_unit_test(ids_order_by_time),

@@ -95,6 +95,7 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_TIMEOUTS, "retry_first", CONF_TIME, TIM(retry_first), "5min", 1000, 0, "First retry of a delivery that failed for the moment." },
 	{ CONF_IN_TIMEOUTS, "retry_max", CONF_TIME, TIM(retry_max), "4h", 1000, 0, "Longest pause between retries." },
 	{ CONF_IN_TIMEOUTS, "expire", CONF_TIME, TIM(expire), "5d", 60000, 0, "When to give up (RFC 5321 §4.5.4.1: at least 4 to 5 days)." },
+	{ CONF_IN_TIMEOUTS, "future_release", CONF_TIME, TIM(future_release), "30d", 0, 0, "How long a submitted message may be held at its sender's wish (FUTURERELEASE, RFC 4865); 0s: not offered." },
 	{ CONF_IN_TIMEOUTS, "history", CONF_TIME, TIM(history_keep), "90d", 60000, 0, "How long `godwit trace` remembers." },
 
 	{ CONF_IN_RESOLVER, "servers", CONF_SERVERS, RES(servers), "", 0, 0, "Validating resolvers that are asked instead of the name servers themselves, 127.0.0.1 or [::1]:5353. Their word on DNSSEC is believed: they must be yours, and nobody may sit on the path to them." },

@@ -56,7 +56,9 @@ int64_t queue_expiry_ms(const struct queue *q, const struct message *m)
 int64_t queue_late_ms(const struct queue *q, const struct message *m)
 {
 	uint64_t notice = q->p->conf.times.delay_notice;
-	return notice ? m->arrived_ms + (int64_t)notice : INT64_MAX;
+	/* what its sender held (RFC 4865) has its own end, and is late from its release on */
+	int64_t from_ms = m->expires_ms ? m->expires_ms - (int64_t)q->p->conf.times.expire : m->arrived_ms;
+	return notice ? from_ms + (int64_t)notice : INT64_MAX;
 }
 
 bool queue_is_late(const struct queue *q, const struct message *m, int64_t now_ms)

@@ -6,7 +6,7 @@ static const struct ext *const all[] = {
 	&ext_pipelining,	  &ext_size,	 &ext_8bitmime,
 	&ext_enhancedstatuscodes, &ext_smtputf8, &ext_chunking,
 	&ext_binarymime,	  &ext_limits,	 &ext_dsn,
-	&ext_starttls,		  &ext_auth,
+	&ext_starttls,		  &ext_auth,	 &ext_futurerelease,
 };
 #define ALL (sizeof all / sizeof all[0])
 

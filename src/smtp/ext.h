@@ -17,6 +17,7 @@ struct ext_offer {
 	bool smtputf8, starttls;
 	bool auth;	   /* AUTH is spoken of: its parameter of MAIL is known */
 	struct str auth_mechanisms; /* empty: none now */
+	int64_t now_ms, hold_ms; /* the wall clock; the longest that a message may be held for its sender; 0: not offered */
 };
 
 /* What the parameters of MAIL say; strings are views into the command line. */
@@ -26,6 +27,7 @@ struct mail_params {
 	bool smtputf8;
 	enum dsn_ret ret;
 	struct str envid; /* as given */
+	int64_t not_before_ms; /* RFC 4865; 0: at once */
 };
 struct rcpt_params {
 	uint8_t notify;	  /* bits of envelope_rcpt.notify */
@@ -46,7 +48,7 @@ struct ext {
 };
 
 extern const struct ext ext_size, ext_8bitmime, ext_pipelining, ext_enhancedstatuscodes,
-	ext_smtputf8, ext_chunking, ext_binarymime, ext_limits, ext_dsn, ext_starttls, ext_auth;
+	ext_smtputf8, ext_chunking, ext_binarymime, ext_limits, ext_dsn, ext_starttls, ext_auth, ext_futurerelease;
 
 /* Appends the lines that are offered, each after an LF. */
 void ext_lines_add(const struct ext_offer *o, struct buf *b);

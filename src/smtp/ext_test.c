@@ -93,6 +93,42 @@ static void rcpt_parameters(void **state)
 }
 
 /* RFC 9422 §4: values have at most six digits. */
+/* RFC 4865; H34: values that are no time, or too long */
+static void future_release(void **state)
+{
+	static const struct ext_offer held = { .message_bytes = 1000, .now_ms = 1795459863123, .hold_ms = 86400000 };
+	static const struct {
+		struct str in;
+		enum reply_id r;
+		int64_t not_before_ms;
+	} rows[] = {
+		{ STR(" HOLDFOR=60"), REPLY_NONE, 1795459923123 },
+		{ STR(" holdfor=86400"), REPLY_NONE, 1795546263123 },
+		{ STR(" HOLDFOR=86401"), REPLY_HELD_TOO_LONG, 0 },
+		{ STR(" HOLDFOR=0"), REPLY_BAD_PARAMETER, 0 },
+		{ STR(" HOLDFOR="), REPLY_BAD_PARAMETER, 0 },
+		{ STR(" HOLDFOR=-1"), REPLY_BAD_PARAMETER, 0 },
+		{ STR(" HOLDFOR=99999999999"), REPLY_BAD_PARAMETER, 0 },
+		{ STR(" HOLDUNTIL=2026-11-23T19:51:03Z"), REPLY_NONE, 1795463463000 },
+		{ STR(" HOLDUNTIL=2020-01-01T00:00:00Z"), REPLY_NONE, 0 }, /* past: at once */
+		{ STR(" HOLDUNTIL=2027-01-01T00:00:00Z"), REPLY_HELD_TOO_LONG, 0 },
+		{ STR(" HOLDUNTIL=tomorrow"), REPLY_BAD_PARAMETER, 0 },
+		{ STR(" HOLDFOR=60 HOLDUNTIL=2026-11-23T19:51:03Z"), REPLY_BAD_PARAMETER, 0 },
+	};
+	char room[500];
+	struct buf b = buf_fixed(room, sizeof room);
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct mail_params p;
+		assert_int_equal(ext_mail_params(&held, rows[i].in, &p), rows[i].r);
+		if (rows[i].r == REPLY_NONE)
+			assert_int_equal(p.not_before_ms, rows[i].not_before_ms);
+	}
+	struct mail_params p;
+	assert_int_equal(ext_mail_params(&offer, STR(" HOLDFOR=60"), &p), REPLY_UNKNOWN_PARAMETER);
+	ext_lines_add(&held, &b);
+	assert_true(str_ends(buf_str(&b), STR("\nFUTURERELEASE 86400 2026-11-24T18:51:03Z")));
+}
+
 static void ehlo_lines(void **state)
 {
 	char room[500];
@@ -163,7 +199,7 @@ static void standard_replies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(mail_parameters), cmocka_unit_test(rcpt_parameters), cmocka_unit_test(ehlo_lines),
+		cmocka_unit_test(mail_parameters), cmocka_unit_test(rcpt_parameters), cmocka_unit_test(ehlo_lines), cmocka_unit_test(future_release),
 		cmocka_unit_test(replies),	   cmocka_unit_test(standard_replies),
 	};
 

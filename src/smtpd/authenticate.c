@@ -30,6 +30,10 @@ struct ext_offer session_offer(const struct session *s)
 	if (!s->listener || s->listener->auth == AUTH_MODE_NONE)
 		return o;
 	o.auth = true;
+	if (s->account.n) { /* RFC 4865 §3: for those who submit */
+		o.now_ms = world_wall_ms(s->d->w);
+		o.hold_ms = (int64_t)s->d->conf->times.future_release;
+	}
 	if (s->account.n == 0 && s->encrypted)
 		o.auth_mechanisms = STR("PLAIN LOGIN SCRAM-SHA-256-PLUS SCRAM-SHA-256 SCRAM-SHA-1-PLUS SCRAM-SHA-1");
 	else if (s->account.n == 0 && s->listener->auth_in_clear)

@@ -87,6 +87,9 @@ static struct envelope envelope_of(struct session *s, int64_t wall_ms)
 		.ret = t->params.ret,
 		.envid = t->params.envid,
 		.priority = 4,
+		.not_before_ms = t->params.not_before_ms,
+		/* its time begins when it is released */
+		.expires_ms = t->params.not_before_ms ? t->params.not_before_ms + (int64_t)s->d->conf->times.expire : 0,
 		.message_id = message_id_of(s),
 		.recipients = t->recipients,
 		.recipients_n = t->recipients_n,

@@ -230,3 +230,22 @@ def test_tls_forgets_who_logged_in_before(server):
     assert c.starttls(context=context)[0] == 220
     c.ehlo()
     assert c.docmd("MAIL FROM:<alice@example.org>")[0] == 530
+
+
+def test_held_for_its_sender(server):
+    """FUTURERELEASE (RFC 4865): offered after AUTH; the message waits, over a restart too, and then goes."""
+    c = client(server)
+    assert not c.has_extn("futurerelease")
+    c.login("alice@example.org", PASSWORD)
+    c.ehlo()
+    assert c.esmtp_features["futurerelease"].split()[0] == str(30 * 86400)
+    c.sendmail("alice@example.org", ["bob@example.org"], "Subject: later\r\n\r\n", mail_options=["HOLDFOR=6"])
+    start = time.monotonic()
+    c.quit()
+    server.stop()
+    server.start()
+    row = server.queue()[0] if isinstance(server.queue(), list) else server.queue()["rows"][0]
+    assert "bob@example.org" in str(row)
+    assert not server.messages("bob@example.org")
+    server.wait_messages("bob@example.org", 1)
+    assert time.monotonic() - start > 4

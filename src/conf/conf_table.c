@@ -43,6 +43,7 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_LISTEN, "address", CONF_LISTEN, LIS(address), NULL, 0, 0, "Addresses with ports: 192.0.2.1:25, [2001:db8::1]:25, or *:25 for all." },
 	{ CONF_IN_LISTEN, "tls", CONF_TLS, LIS(tls), "starttls", 0, 0, "How TLS starts: starttls, by the command STARTTLS, if the client likes; implicit, at once (RFC 8314; the default at port 465); none." },
 	{ CONF_IN_LISTEN, "auth", CONF_AUTH, LIS(auth), "none", 0, 0, "Whether clients may log in: none; optional; or required, for submission (RFC 6409): no mail without." },
+	{ CONF_IN_LISTEN, "hide_client", CONF_BOOL, LIS(hide_client), "no", 0, 0, "Leaves name and address of clients that have logged in out of Received: where people write from is nobody's business. Log and history have them." },
 	{ CONF_IN_LISTEN, "auth_in_clear", CONF_BOOL, LIS(auth_in_clear), "no", 0, 0, "Takes passwords without TLS. Whoever is on the way can read them: for listeners of this machine alone." },
 
 	{ CONF_IN_DOMAIN, "accounts", CONF_CHOICE, 0, "sqlite", 0, 0, "Where the domain's accounts are: the built-in database." },

@@ -7,11 +7,15 @@
 void received_add(struct buf *b, const struct received *r)
 {
 	/* RFC 5321 §4.4: FROM "SHOULD contain both (1) the name … and (2) an address literal" */
-	buf_add(b, STR("Received: from "));
-	buf_add(b, r->helo);
-	buf_add(b, STR(" ("));
-	ip_add_literal(b, &r->client);
-	buf_add(b, STR(")\r\n\tby "));
+	buf_add(b, STR("Received: "));
+	if (r->helo.n) {
+		buf_add(b, STR("from "));
+		buf_add(b, r->helo);
+		buf_add(b, STR(" ("));
+		ip_add_literal(b, &r->client);
+		buf_add(b, STR(")\r\n\t"));
+	}
+	buf_add(b, STR("by "));
 	buf_add(b, r->hostname);
 	buf_add(b, STR(" with "));
 	buf_add(b, r->protocol);

@@ -11,7 +11,7 @@
 #include "base/ip.h"
 
 struct received {
-	struct str helo; /* checked */
+	struct str helo; /* checked; empty: neither it nor the client's address is told */
 	struct ip client;
 	struct str hostname; /* ours */
 	struct str protocol; /* "ESMTP", … */

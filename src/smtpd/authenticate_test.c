@@ -212,6 +212,18 @@ static void mended(void **state UNUSED)
 	assert_false(in_prefix("Date:"));
 }
 
+static void hides_the_client(void **state UNUSED)
+{
+	listener(AUTH_MODE_OPTIONAL, true);
+	rig.listener.hide_client = true;
+	play(LOGIN "\r\n.\r\n", "220 250 235 250 250 354 250");
+	assert_true(str_starts(rig.messages[0].prefix, STR("Received: by mx.example.org with ESMTPA id ")));
+	assert_false(in_prefix("192.0.2.7") || in_prefix("client"));
+	play(EHLO MAIL RCPT "DATA\r\n\r\n.\r\n", "220 250 250 250 354 250"); /* no submitter */
+	assert_true(in_prefix("from client ([192.0.2.7])"));
+	rig.listener.hide_client = false;
+}
+
 /* The nonce is ours as far as the client can know it, so the whole exchange is for the live tests. */
 static void scram(void **state UNUSED)
 {
@@ -232,7 +244,7 @@ int main(void)
 		cmocka_unit_test(plain_and_login), cmocka_unit_test(offered),	  cmocka_unit_test(in_the_clear),
 		cmocka_unit_test(order),	   cmocka_unit_test(nonsense),	  cmocka_unit_test(endless_line),
 		cmocka_unit_test(long_first_message), cmocka_unit_test(not_checked), cmocka_unit_test(senders),
-		cmocka_unit_test(envelope),	   cmocka_unit_test(mended),	  cmocka_unit_test(limits),	  cmocka_unit_test(scram),
+		cmocka_unit_test(envelope),	   cmocka_unit_test(mended),	  cmocka_unit_test(hides_the_client), cmocka_unit_test(limits),	  cmocka_unit_test(scram),
 	};
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }

@@ -42,7 +42,7 @@ static struct str trace_fields(struct session *s, int64_t wall_ms)
 	const struct transaction *t = s->tx;
 	struct buf b = buf_fixed(arena_alloc(&s->tx_arena, PREFIX_BYTES_MAX), PREFIX_BYTES_MAX);
 	struct received r = {
-		.helo = s->helo,
+		.helo = s->account.n && s->listener->hide_client ? STR("") : s->helo,
 		.client = s->client,
 		.hostname = s->d->conf->hostname,
 		.protocol = received_protocol(s->esmtp, t->params.smtputf8, s->encrypted, s->account.n > 0),

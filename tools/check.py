@@ -67,6 +67,7 @@ NOT_UNDER_VALGRIND = {
     "queue_spool_simtest": "some thousand simulated crashes",
     "queue_spool_test": "a recovery for every byte of a batch",
     "smtpd_session_test": "real time-outs of real sessions",
+    "tls_tls_test": "it makes RSA keys, which takes minutes there",
     "smtpd_accept_test": "it uses up the descriptors, valgrind's too",
 }
 FUZZ_SECONDS = 2

@@ -24,6 +24,7 @@ struct keys {
 	struct vault *vault;
 	struct tls_ticket_key tickets[TICKETS_KEPT];
 	size_t tickets_n;
+	bool loaded; /* master has handed over all that there is, usable or not */
 	struct counter *signatures, *refused;
 };
 
@@ -56,7 +57,10 @@ static enum err read_pair(struct keys *k, const struct keys_load_in *in, struct 
 	buf_free(&certificate);
 	buf_free(&key);
 	*out = (struct keys_load_out){ e == ERR_NONE, report.text, report.names, report.expires_ms };
-	if (e == ERR_NONE && report.changed)
+	/* After a restart: that there is nothing to sign with must be known, or TLS would be offered in vain. */
+	bool all_came = !k->loaded && in->slot + 1u == in->count;
+	k->loaded = k->loaded || all_came;
+	if ((e == ERR_NONE && report.changed) || all_came)
 		tell_all(k);
 	if (e != ERR_NONE && report.text.n == 0)
 		out->text = str_z(err_name(e));
@@ -101,7 +105,7 @@ static enum err on_certificate(void *self, struct ipc *from UNUSED, const struct
 	struct keys *k = self;
 	struct vault_entry entry = { 0 };
 	(void)vault_entry(k->vault, in->index, &entry);
-	*out = (struct keys_certificate_out){ (uint32_t)vault_count(k->vault), entry.key, entry.chain };
+	*out = (struct keys_certificate_out){ k->loaded, (uint32_t)vault_count(k->vault), entry.key, entry.chain };
 	return ERR_NONE;
 }
 
@@ -137,6 +141,13 @@ static void new_ticket_key(struct keys *k)
 	world_random(k->p->w, &k->tickets[0], sizeof k->tickets[0]);
 	if (k->tickets_n < TICKETS_KEPT)
 		k->tickets_n++;
+}
+
+/* A channel that was replaced may have swallowed a note. */
+static void peer(struct proc *p, void *self UNUSED, enum role role, unsigned index UNUSED, struct ipc *channel)
+{
+	if (role == ROLE_SMTPD && channel && note_keys_changed(channel, &(struct keys_changed_in){ 0 }) != ERR_NONE)
+		log_io_error(&p->log, (struct log_ids){ 0 }, STR("tell of new keys"), ERR_CLOSED, STR("smtpd"));
 }
 
 /* coroutine */
@@ -196,4 +207,5 @@ const struct proc_ops keys_ops = {
 	.start = start,
 	.work = work,
 	.stop = stop,
+	.peer = peer,
 };

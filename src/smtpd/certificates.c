@@ -78,7 +78,7 @@ static YIELDS enum err fetch_certificates(struct smtpd *d, struct arena *arena)
 			list[n++] = (struct tls_certificate){ out.key, out.chain };
 	}
 	TRY(arena_err(arena));
-	return n ? use(d, list, n) : ERR_NONE; /* none: keys has been started again and will say when it has some */
+	return out.loaded ? use(d, list, n) : ERR_NONE; /* else it says so when it has them */
 }
 
 static YIELDS enum err fetch_tickets(struct smtpd *d, struct arena *arena)

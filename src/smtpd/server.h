@@ -116,6 +116,7 @@ YIELDS
 enum err smtpd_tls_fetch(struct smtpd *d) MUST_CHECK;
 /* A coroutine, arg: the smtpd: fetches whenever smtpd_tls_renew() says so. */
 void smtpd_tls_keep(void *arg);
+/* keys has changed something, or was started again. */
 void smtpd_tls_renew(struct smtpd *d);
 
 /* ---- listeners (accept.c) ------------------------------------------------------------------ */

@@ -81,7 +81,7 @@ def check(server, load, kills, mailboxes=None):
     assert len(load.acknowledged) > 50
 
 
-@pytest.mark.parametrize("role", ["smtpd", "queue", "local", "lookup", "resolver", "control"])
+@pytest.mark.parametrize("role", ["smtpd", "queue", "local", "lookup", "resolver", "control", "keys"])
 def test_kill_one(role):
     with Server() as server:
         server.account(*USERS)

@@ -315,6 +315,28 @@ def test_death_of_keys_under_load(tmp_path):
         standing.quit()
 
 
+def test_keys_restarted_without_a_usable_key(tmp_path):
+    with TlsServer(configured(tmp_path, ("mx.example.org", EC)), smtpd_processes=1) as s:
+        key = tmp_path / "mx.example.org.key"
+        good = key.read_bytes()
+        key.write_text("nonsense")
+        old = s.pid("keys")
+        os.kill(old, signal.SIGKILL)
+        wait_for(lambda: s.pid("keys") not in (0, old) and "none in use" in s.cli("status").stdout or
+                 "is not used" in s.cli("status").stdout, 10, "another keys")
+
+        def offered():
+            with s.smtp() as c:
+                c.ehlo()
+                return "starttls" in c.esmtp_features
+
+        wait_for(lambda: not offered(), 5, "no offer of what would fail")
+        key.write_bytes(good)
+        assert s.cli("reload").returncode == 0
+        wait_for(offered, 5, "the offer")
+        s.starttls().quit()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can read another process's memory")
 def test_no_private_key_in_memory_of_others(tmp_path):
     """The numbers that make the key, as OpenSSL keeps them (little-endian words) and as they stand in files."""

@@ -207,6 +207,7 @@ static struct envelope rig_envelope(struct rig *r, const struct envelope *from)
 	struct envelope e = *from;
 	e.reverse_path = arena_str(&r->arena, from->reverse_path);
 	e.helo = arena_str(&r->arena, from->helo);
+	e.account = arena_str(&r->arena, from->account);
 	e.message_id = arena_str(&r->arena, from->message_id);
 	e.envid = arena_str(&r->arena, from->envid);
 	e.recipients = ARENA_ARRAY(&r->arena, struct envelope_rcpt, from->recipients_n);

@@ -87,6 +87,8 @@ YIELDS int cmd_check(struct cli *c);
 YIELDS int cmd_stop(struct cli *c);
 YIELDS int cmd_status(struct cli *c);
 YIELDS int cmd_reload(struct cli *c);
+YIELDS int cmd_setup(struct cli *c);
+YIELDS int cmd_records(struct cli *c);
 YIELDS int cmd_metrics(struct cli *c);
 YIELDS int cmd_send(struct cli *c);
 YIELDS int cmd_queue(struct cli *c);

@@ -13,6 +13,9 @@ static YIELDS int cmd_help(struct cli *c); /* yields: indirect */
 
 const struct command cli_commands[] = {
 	{ "serve", "[-c FILE]", "run the server in the foreground", NULL, false },
+	{ "setup", "DOMAIN [--hostname NAME] [--ip ADDRESS]… [--account NAME] [--directory DIR] [--listen ADDRESS] [--ports N,N,N] [-c FILE] [--yes]",
+	  "make a configuration, a certificate and a first account, and show the DNS records; says what it would do, and does it with --yes", cmd_setup, true },
+	{ "records", "[DOMAIN] [--ip ADDRESS]…", "the DNS records that the domain needs, as a zone file", cmd_records, false },
 	{ "check", "[-c FILE] [--manual]", "check the configuration and say all that is wrong", cmd_check, true },
 	{ "stop", "", "stop the server in order", cmd_stop, false },
 	{ "status", "", "show the server's processes and certificates", cmd_status, false },

@@ -349,3 +349,17 @@ enum err vault_generate(struct vault *v, struct str name, struct buf *certificat
 		return ERR_NO_MEMORY;
 	return buf_err(certificate) == ERR_NONE ? buf_err(key_text) : buf_err(certificate);
 }
+
+enum err vault_key_digest(struct str pem, unsigned char out[32])
+{
+	int chain = 0;
+	unsigned n = 0;
+	unsigned char *der = NULL;
+	X509 *x = read_chain(pem, &chain);
+	int der_n = x ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &der) : 0;
+	bool ok = der_n > 0 && EVP_Digest(der, (size_t)der_n, out, &n, EVP_sha256(), NULL) == 1 && n == 32;
+	OPENSSL_free(der);
+	X509_free(x);
+	ERR_clear_error();
+	return ok ? ERR_NONE : ERR_SYNTAX;
+}

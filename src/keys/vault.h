@@ -47,4 +47,7 @@ enum err vault_sign(struct vault *v, uint32_t key, struct str digest, enum tls_p
 /* An ECDSA key on P-256 and a certificate for `name` that it signs, for ten years; PEM. */
 enum err vault_generate(struct vault *v, struct str name, struct buf *certificate, struct buf *key) MUST_CHECK;
 
+/* SHA-256 of the public key of the first certificate: TLSA 3 1 1. ERR_SYNTAX: there is none. */
+enum err vault_key_digest(struct str pem, unsigned char out[32]) MUST_CHECK;
+
 #endif

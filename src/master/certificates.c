@@ -4,8 +4,6 @@
 
 #include "base/events.h"
 
-#define OWN_CERTIFICATE "self-signed.pem"
-#define OWN_KEY "self-signed.key"
 #define SOON_MS (INT64_C(14) * 86400000)
 #define BUSY_NS (20 * 1000000LL)
 #define CALL_NS (30 * 1000000000LL)

@@ -10,6 +10,10 @@
 #include "base/log.h"
 #include "ipc/calls.h"
 
+/* Below state/tls: the one that is made when none is configured. */
+#define OWN_CERTIFICATE "self-signed.pem"
+#define OWN_KEY "self-signed.key"
+
 struct certificate_file {
 	struct str path, key_path;
 	struct world_stat stat, key_stat; /* as they were when they were last handed over */

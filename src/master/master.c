@@ -46,6 +46,7 @@ struct child {
 	unsigned restarts;
 	int64_t started_ns, back_off_ns;
 	uint64_t lost; /* bits: channels to these children are to be made again */
+	uint32_t serials[CHILDREN_MAX]; /* of the channels that it has now */
 };
 
 struct master {
@@ -63,6 +64,7 @@ struct master {
 	int *sockets; /* by listener and smtpd */
 	struct co_queue signals, died, lost;
 	bool stopping, started;
+	uint32_t serial; /* of the last channel */
 	int status;
 	int64_t began_ns;
 };
@@ -188,8 +190,13 @@ static YIELDS enum err pair_up(struct master *m, struct child *a, struct child *
 {
 	int fds[2];
 	TRY(world_pair(m->w, fds));
-	struct proc_peer_in to_a = { (uint8_t)b->role, (uint16_t)b->index, fds[0], (uint16_t)role_count(m, b->role) };
-	struct proc_peer_in to_b = { (uint8_t)a->role, (uint16_t)a->index, fds[1], (uint16_t)role_count(m, a->role) };
+	size_t a_at = (size_t)(a - m->children), b_at = (size_t)(b - m->children);
+	uint32_t serial = ++m->serial;
+	struct proc_peer_in to_a = { (uint8_t)b->role, (uint16_t)b->index, fds[0], (uint16_t)role_count(m, b->role), serial };
+	struct proc_peer_in to_b = { (uint8_t)a->role, (uint16_t)a->index, fds[1], (uint16_t)role_count(m, a->role), serial };
+	a->serials[b_at] = b->serials[a_at] = serial;
+	a->lost &= ~(UINT64_C(1) << b_at); /* what they say of the one before is over */
+	b->lost &= ~(UINT64_C(1) << a_at);
 	enum err e = note_proc_peer(a->ch, &to_a);
 	if (e == ERR_NONE)
 		e = note_proc_peer(b->ch, &to_b);
@@ -355,7 +362,7 @@ static void on_lost(void *self, struct ipc *from, const struct proc_lost_in *in)
 		if (m->children[i].role == (enum role)in->role && m->children[i].index == in->index)
 			b = i;
 	}
-	if (!a || b == m->children_n || a == &m->children[b])
+	if (!a || b == m->children_n || a == &m->children[b] || in->serial != a->serials[b])
 		return;
 	a->lost |= UINT64_C(1) << b;
 	co_wake_one(&m->lost);

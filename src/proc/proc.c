@@ -21,7 +21,7 @@ static YIELDS enum err dispatch(void *arg, struct ipc_request *rq);
 /* Most often the peer died, which master knows; if not, only we can tell. */
 static void tell_lost(struct proc *p, size_t i)
 {
-	struct proc_lost_in note = { (uint8_t)p->peers[i].role, (uint16_t)p->peers[i].index };
+	struct proc_lost_in note = { (uint8_t)p->peers[i].role, (uint16_t)p->peers[i].index, p->peers[i].serial };
 	if (p->master && !p->stopping && note_proc_lost(p->master, &note) != ERR_NONE)
 		log_io_error(&p->log, (struct log_ids){ 0 }, STR("tell of a lost channel"), ERR_CLOSED, str_z(role_name(note.role)));
 }
@@ -61,7 +61,7 @@ static enum err open_channel(struct proc *p, int fd, enum role role, unsigned in
 	return ipc_open(&cfg, ch_out);
 }
 
-static enum err add_peer(struct proc *p, enum role role, unsigned index, struct ipc *ch)
+static enum err add_peer(struct proc *p, enum role role, unsigned index, uint32_t serial, struct ipc *ch)
 {
 	size_t i = 0;
 	while (i < p->peer_count && (p->peers[i].role != role || p->peers[i].index != index))
@@ -74,6 +74,7 @@ static enum err add_peer(struct proc *p, enum role role, unsigned index, struct 
 	p->peers[i].role = role;
 	p->peers[i].index = index;
 	p->peers[i].channel = ch;
+	p->peers[i].serial = serial;
 	if (old)
 		ipc_close(old);
 	return ERR_NONE;
@@ -135,7 +136,7 @@ static void on_peer(void *self, struct ipc *from UNUSED, const struct proc_peer_
 	struct ipc *ch;
 	enum err e = open_channel(p, in->channel, in->role, in->index, &ch);
 	if (e == ERR_NONE)
-		e = add_peer(p, in->role, in->index, ch);
+		e = add_peer(p, in->role, in->index, in->serial, ch);
 	if (e != ERR_NONE)
 		log_io_error(&p->log, (struct log_ids){ 0 }, STR("open a channel"), e, str_z(role_name(in->role)));
 	else if (p->ops->peer && p->started)

@@ -58,6 +58,7 @@ struct proc {
 		enum role role;
 		unsigned index;
 		struct ipc *channel; /* NULL: dead for the moment */
+		uint32_t serial;     /* of the channel, as master said */
 	} peers[PROC_PEERS_MAX];
 	size_t peer_count;
 	struct {

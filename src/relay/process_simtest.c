@@ -105,7 +105,7 @@ static YIELDS void start(struct fixture *f)
 	f->master = channel(f, fds[0]);
 	configure(f);
 	assert_int_equal(world_pair(f->w, fds), ERR_NONE);
-	struct proc_peer_in peer = { ROLE_QUEUE, 0, fds[1], 1 };
+	struct proc_peer_in peer = { ROLE_QUEUE, 0, fds[1], 1, 1 };
 	assert_int_equal(note_proc_peer(f->master, &peer), ERR_NONE);
 	struct proc_start_out out;
 	assert_int_equal(call_proc_start(f->master, &(struct proc_start_in){ 0 }, &f->arena, &out), ERR_NONE);

@@ -111,15 +111,13 @@ enum err smtpd_tls_fetch(struct smtpd *d)
 	return e;
 }
 
-/* coroutine */
-void smtpd_tls_keep(void *arg)
+void smtpd_tls_keep(struct smtpd *d)
 {
-	struct smtpd *d = arg;
 	enum err e = ERR_NONE;
 	while (e == ERR_NONE || e == ERR_TIMEOUT) {
 		if (d->tls_stale) {
-			(void)!smtpd_tls_fetch(d);
-			e = d->tls_stale ? co_sleep_until(world_mono_ns(d->w) + AGAIN_NS) : ERR_NONE;
+			enum err fetched = smtpd_tls_fetch(d);
+			e = fetched != ERR_NONE ? co_sleep_until(world_mono_ns(d->w) + AGAIN_NS) : ERR_NONE;
 		} else {
 			e = co_wait(&d->tls_changed);
 		}

@@ -114,8 +114,9 @@ bool smtpd_tls_ready(const struct smtpd *d);
 /* Asks keys for certificates and ticket keys, and uses them. */
 YIELDS
 enum err smtpd_tls_fetch(struct smtpd *d) MUST_CHECK;
-/* A coroutine, arg: the smtpd: fetches whenever smtpd_tls_renew() says so. */
-void smtpd_tls_keep(void *arg);
+/* Fetches whenever smtpd_tls_renew() says so, until cancelled. */
+YIELDS
+void smtpd_tls_keep(struct smtpd *d);
 /* keys has changed something, or was started again. */
 void smtpd_tls_renew(struct smtpd *d);
 

@@ -253,15 +253,29 @@ static enum err start(struct proc *p, void *arg, struct world_jail *jail_out) /*
 	return ERR_NONE;
 }
 
-static YIELDS
-enum err work(struct proc *p, void *arg)
+/*
+ * With TLS, certificates come before the first client. Not in work(): notes of keys wait until that is over,
+ * and its answers would wait behind them.
+ */
+/* coroutine */
+static void begin_with_tls(void *arg)
 {
 	struct process *self = arg;
-	if (self->d.tls) { /* before the first client; when it fails, the coroutine tries again */
-		(void)!smtpd_tls_fetch(&self->d);
-		TRY(scope_spawn(&p->work, "certificates", CO_STACK_LARGE, smtpd_tls_keep, &self->d));
+	(void)!smtpd_tls_fetch(&self->d); /* when it fails, it is tried again below */
+	for (size_t i = 0; i < self->p->listener_count && !scope_stopping(co_scope()); i++) {
+		enum err e = smtpd_listen(&self->d, self->p->listeners[i].fd, self->p->listeners[i].listener);
+		if (e != ERR_NONE)
+			log_io_error(&self->p->log, (struct log_ids){ 0 }, STR("listen"), e, STR(""));
 	}
+	smtpd_tls_keep(&self->d);
+}
+
+static enum err work(struct proc *p, void *arg)
+{
+	struct process *self = arg;
 	TRY(scope_spawn(&p->work, "refusals", CO_STACK_SMALL, refusals_run, self));
+	if (self->d.tls)
+		return scope_spawn(&p->work, "certificates", CO_STACK_LARGE, begin_with_tls, self);
 	for (size_t i = 0; i < p->listener_count; i++)
 		TRY(smtpd_listen(&self->d, p->listeners[i].fd, p->listeners[i].listener));
 	return ERR_NONE;

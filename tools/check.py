@@ -352,7 +352,9 @@ def suite_asan():
     result = run_unit("build-asan")
     result.add(run_scenario_sim("build-asan"))
     result.add(run_scenario_live("build-asan"))
-    result.add(run_folder("tests/live", "build-asan", 170))
+    # processes in their jails cannot be searched for leaks, and say so in their logs
+    SANITIZER_ENV["ASAN_OPTIONS"] = SANITIZER_ENV["ASAN_OPTIONS"].replace("detect_leaks=1", "detect_leaks=0")
+    result.add(run_folder("tests/live", "build-asan", 340))
     return result
 
 

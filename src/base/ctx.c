@@ -321,7 +321,8 @@ static void first(unsigned hi, unsigned lo)
 
 static void machine_init(struct ctx *c, void (*fn)(void *), void *arg)
 {
-	size_t room = (c->size - sizeof(struct first_frame)) & ~(size_t)(STACK_ALIGN - 1);
+	uintptr_t top = ((uintptr_t)c->lo + c->size - sizeof(struct first_frame)) & ~(uintptr_t)(STACK_ALIGN - 1);
+	size_t room = top - (uintptr_t)c->lo;
 	struct first_frame *frame = (struct first_frame *)(void *)((char *)c->lo + room);
 	uint64_t address = (uintptr_t)frame;
 

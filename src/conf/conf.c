@@ -233,18 +233,29 @@ static enum conf_block open_block(struct parser *p, enum conf_block outer)
 	return block;
 }
 
-static void close_block(struct parser *p, enum conf_block block, const struct conf_token *opened)
+static void close_listen(struct parser *p, const struct conf_token *opened)
 {
 	bool fine = p->errs->n == p->block_errors; /* an address that is wrong was said already */
-	const struct conf_tls *tls = &p->conf->tls;
-	const struct conf_listener *l = p->conf->listeners + p->block_first;
-	enum tls_mode mode = block == CONF_IN_LISTEN ? l->tls : TLS_MODE_NONE;
-	if (block == CONF_IN_LISTEN && fine && l->address.port == 0)
+	if (p->block_first >= p->conf->listeners_n)
+		return; /* no memory for it */
+	const struct conf_listener first = p->conf->listeners[p->block_first];
+	if (fine && first.address.port == 0)
 		conf_fail(p, opened, STR("this listen block has no address: write address *:25;"));
-	for (size_t i = p->block_first; block == CONF_IN_LISTEN && i < p->conf->listeners_n; i++) {
-		struct conf_listener *one = &p->conf->listeners[i]; /* what stands behind the addresses is for all of them */
-		one->tls = !p->tls_given && one->address.port == SUBMISSIONS_PORT ? TLS_MODE_IMPLICIT : mode;
+	for (size_t i = p->block_first; i < p->conf->listeners_n; i++) { /* what the block says is for all its addresses */
+		struct conf_listener *one = &p->conf->listeners[i];
+		struct ip address = one->address;
+		*one = first;
+		one->address = address;
+		if (!p->tls_given && address.port == SUBMISSIONS_PORT)
+			one->tls = TLS_MODE_IMPLICIT;
 	}
+}
+
+static void close_block(struct parser *p, enum conf_block block, const struct conf_token *opened)
+{
+	const struct conf_tls *tls = &p->conf->tls;
+	if (block == CONF_IN_LISTEN)
+		close_listen(p, opened);
 	if (block == CONF_IN_TLS && tls->certificates_n && tls->certificates[tls->certificates_n - 1].key.n == 0)
 		conf_fail(p, opened, STR("the last certificate of this block has no key: write key FILE; behind it"));
 }

@@ -179,7 +179,7 @@ static const struct {
 
 static void tls_of_listeners(void **state)
 {
-	struct result *r = parse(GOOD "listen a { address *:465 *:26; } listen b { tls implicit; address *:27 *:28; }\n"
+	struct result *r = parse(GOOD "listen a { address *:465 *:26; } listen b { tls implicit; address *:27 *:28; auth required; hide_client yes; }\n"
 				 "listen c { address *:466 *:29; tls none; }\n"
 				 "tls { certificate /a; key /ak; certificate /b; key /bk; min_version 1.3; }");
 	static const enum tls_mode modes[] = { TLS_MODE_STARTTLS, TLS_MODE_IMPLICIT, TLS_MODE_STARTTLS, TLS_MODE_IMPLICIT,
@@ -188,6 +188,10 @@ static void tls_of_listeners(void **state)
 	assert_int_equal(r->conf.listeners_n, COUNT(modes));
 	for (size_t i = 0; i < COUNT(modes); i++)
 		assert_int_equal(r->conf.listeners[i].tls, modes[i]);
+	for (size_t i = 0; i < COUNT(modes); i++) { /* what a block says is for all its addresses */
+		assert_int_equal(r->conf.listeners[i].auth, i == 3 || i == 4 ? AUTH_MODE_REQUIRED : AUTH_MODE_NONE);
+		assert_int_equal(r->conf.listeners[i].hide_client, i == 3 || i == 4);
+	}
 	assert_int_equal(r->conf.tls.certificates_n, 2);
 	assert_str(r->conf.tls.certificates[1].certificate, STR("/b"));
 	assert_str(r->conf.tls.certificates[1].key, STR("/bk"));

@@ -338,6 +338,7 @@ def test_keys_restarted_without_a_usable_key(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can read another process's memory")
+@pytest.mark.skipif(bool(os.environ.get("GODWIT_ASAN")), reason="the sanitizer's shadow memory is terabytes to read")
 def test_no_private_key_in_memory_of_others(tmp_path):
     """The numbers that make the key, as OpenSSL keeps them (little-endian words) and as they stand in files."""
     with TlsServer(configured(tmp_path, ("mx.example.org", ("-newkey", "rsa:2048")), ("two.example", EC))) as s:

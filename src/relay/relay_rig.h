@@ -136,7 +136,7 @@ static void rig_conf(struct rig *r)
 	r->conf.routes = &r->route;
 	r->conf.routes_n = 1;
 	r->conf.times = (struct conf_times){ .connect = 2000, .greeting = 3000, .reply = 3000, .data_start = 3000,
-					     .data_send = 3000, .data_end = 3000, .data_total = 60000 };
+					     .data_send = 3000, .data_end = 3000, .data_total = 60000, .tls_handshake = 3000 };
 	r->route = (struct conf_route){ .name = STR("default"), .kind = ROUTE_KIND_MX, .ip = IP_CHOICE_ANY };
 }
 
@@ -151,6 +151,9 @@ static void rig_metrics(struct rig *r)
 	r->env.count.delivered = metrics_counter(r->metrics, "d", STR_NONE, "");
 	r->env.count.deferred = metrics_counter(r->metrics, "e", STR_NONE, "");
 	r->env.count.refused = metrics_counter(r->metrics, "f", STR_NONE, "");
+	r->env.count.tls = metrics_counter(r->metrics, "h", STR_NONE, "");
+	r->env.count.tls_verified = metrics_counter(r->metrics, "i", STR_NONE, "");
+	r->env.count.tls_failed = metrics_counter(r->metrics, "j", STR_NONE, "");
 	r->env.count.took_ms = metrics_histogram(r->metrics, "g", STR_NONE, "", &times);
 }
 
@@ -172,6 +175,9 @@ UNUSED static void rig_open(struct rig *r, struct world *w)
 UNUSED static void rig_close_all(struct rig *r)
 {
 	arena_close(&r->arena);
+	tls_client_free(r->env.tls);
+	for (size_t i = 0; i < r->env.trusts_n; i++)
+		tls_client_free(r->env.trusts[i].tls);
 	buf_free(&r->output);
 	log_close(&r->log);
 	metrics_free(r->metrics);

@@ -82,8 +82,8 @@ static const char *certificate_tlsa(struct arena *a, const struct certificate *c
 	return arena_str(a, buf_str(&b)).p;
 }
 
-static YIELDS enum err certificate_sign(void *arg, uint32_t key UNUSED, struct str digest UNUSED, enum tls_padding padding UNUSED,
-					struct str bytes, char *sig, size_t *sig_n_out)
+static enum err certificate_sign(void *arg, uint32_t key UNUSED, struct str digest UNUSED, enum tls_padding padding UNUSED,
+				 struct str bytes, char *sig, size_t *sig_n_out)
 {
 	struct certificate *const *current = arg;
 	EVP_MD_CTX *m = EVP_MD_CTX_new();

@@ -490,6 +490,7 @@ static enum err parser_end(struct parser *p)
 	check_relay_domains(p);
 	conf_default_route(p);
 	conf_check_lmtp(p);
+	conf_check_route_tls(p);
 	TRY(arena_err(p->arena));
 	return p->errs->n ? ERR_SYNTAX : ERR_NONE;
 }

@@ -61,6 +61,8 @@ void conf_set_source(struct parser *p, struct conf_route *r);
 bool conf_open_route(struct parser *p);
 /* At the end, with the routes in order: domains by lmtp have a route by lmtp, for every sender. */
 void conf_check_lmtp(struct parser *p);
+/* At the end: what a route asks of TLS its hosts can give. */
+void conf_check_route_tls(struct parser *p);
 /* At the end: the route "default" is the last one, and always there. */
 void conf_default_route(struct parser *p);
 

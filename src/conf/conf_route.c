@@ -2,6 +2,8 @@
 /* The route block: patterns, hosts, and the route that is always there. Input: the operator's file. */
 #include "conf/conf_internal.h"
 
+#define SUBMISSIONS_PORT 465u /* RFC 8314 §3.3 */
+
 /* "example.org", "*.example.org", "<>" */
 void conf_set_patterns(struct parser *p, void *at)
 {
@@ -46,6 +48,7 @@ static bool parse_hop(struct parser *p, struct str word, enum route_kind kind, s
 	if (word.n > 2 && word.p[0] == '[')
 		word = str_sub(word, 1, word.n - 1);
 	hop_out->host = conf_lower_case(p, word);
+	hop_out->tls = kind == ROUTE_KIND_SMTP && hop_out->port == SUBMISSIONS_PORT;
 	return ip_parse(word, &ip) == ERR_NONE || conf_is_domain(word);
 }
 
@@ -79,8 +82,13 @@ void conf_set_via(struct parser *p, struct conf_route *r)
 	}
 	r->hops = ARENA_ARRAY(p->arena, struct conf_hop, 16);
 	for (size_t i = 2; r->hops && i < p->words_n; i++) {
-		if (hop_option(p, i, r->hops_n ? &r->hops[r->hops_n - 1] : NULL)) {
+		struct conf_hop *last = r->hops_n ? &r->hops[r->hops_n - 1] : NULL;
+		if (hop_option(p, i, last)) {
 			i++;
+			continue;
+		}
+		if (last && str_eq(p->words[i].text, STR("tls"))) {
+			last->tls = true;
 			continue;
 		}
 		if (r->hops_n == 16)
@@ -173,6 +181,33 @@ void conf_check_lmtp(struct parser *p)
 						STR_ARG(d->name), STR_ARG(r->name), STR_ARG(d->name)));
 	}
 	p->file = file;
+}
+
+static void route_wrong(struct parser *p, const struct conf_route *r, const char *text)
+{
+	conf_fail_at(p, 0, 0, arena_strf(p->arena, "route %.*s: %s", STR_ARG(r->name), text));
+}
+
+void conf_check_route_tls(struct parser *p)
+{
+	for (size_t i = 0; i < p->conf->routes_n; i++) {
+		const struct conf_route *r = &p->conf->routes[i];
+		bool socket = false, address = false, first = false;
+		struct ip ip;
+		for (size_t k = 0; k < r->hops_n; k++) {
+			socket = socket || str_starts(r->hops[k].host, STR("/"));
+			address = address || ip_parse(r->hops[k].host, &ip) == ERR_NONE;
+			first = first || r->hops[k].tls;
+		}
+		if (r->tls >= ROUTE_TLS_REQUIRED && socket)
+			route_wrong(p, r, "there is no TLS over a Unix socket: write tls none");
+		if (r->tls == ROUTE_TLS_VERIFY && address)
+			route_wrong(p, r, "tls verify needs the name that a host's certificate is for: write the name in place of the address");
+		if (r->tls == ROUTE_TLS_NONE && first)
+			route_wrong(p, r, "a host with tls from the first byte, or at port 465, contradicts tls none");
+		if (r->tls_ca.n && r->tls != ROUTE_TLS_VERIFY)
+			route_wrong(p, r, "tls_ca does nothing without tls verify");
+	}
 }
 
 void conf_default_route(struct parser *p)

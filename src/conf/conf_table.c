@@ -54,12 +54,14 @@ const struct conf_directive conf_directives[] = {
 
 	{ CONF_IN_ROUTE, "to", CONF_PATTERNS, ROU(to), "", 0, 0, "Recipient domains that go this way; *.example.org: all below example.org. Without it: any." },
 	{ CONF_IN_ROUTE, "from", CONF_PATTERNS, ROU(from), "", 0, 0, "Sender domains, likewise; <>: the null reverse-path. Without it: any." },
-	{ CONF_IN_ROUTE, "via", CONF_VIA, ROU(kind), "mx", 0, 0, "mx: the recipient domain's MX hosts. smtp HOST[:PORT] …: these hosts. lmtp HOST:PORT or lmtp unix:/PATH: by LMTP (RFC 2033). Behind a host, order N and weight N: lower orders first, those of one order by their weights." },
+	{ CONF_IN_ROUTE, "via", CONF_VIA, ROU(kind), "mx", 0, 0, "mx: the recipient domain's MX hosts. smtp HOST[:PORT] …: these hosts. lmtp HOST:PORT or lmtp unix:/PATH: by LMTP (RFC 2033). Behind a host, order N and weight N: lower orders first, those of one order by their weights; and tls: TLS from the first byte (RFC 8314), as always at port 465." },
 	{ CONF_IN_ROUTE, "source", CONF_SOURCE, ROU(source_v4), "", 0, 0, "Address to send from: at most one IPv4 and one IPv6 address." },
 	{ CONF_IN_ROUTE, "hostname", CONF_NAME, ROU(hostname), "", 0, 0, "Our name after EHLO, where the route's source address has one of its own: it should resolve to that address and back. Default: hostname at the top." },
 	{ CONF_IN_ROUTE, "ip", CONF_IP_CHOICE, ROU(ip), "any", 0, 0, "Which addresses of a host: any (both families in turn), prefer_v4, prefer_v6, only_v4 or only_v6." },
 	{ CONF_IN_ROUTE, "connections", CONF_COUNT, ROU(connections), "20", 1, 1000, "Most messages under way to one destination." },
 	{ CONF_IN_ROUTE, "rate", CONF_COUNT, ROU(rate), "0", 0, 1000000, "Most messages a minute to one destination; 0: no limit." },
+	{ CONF_IN_ROUTE, "tls", CONF_ROUTE_TLS, ROU(tls), "opportunistic", 0, 0, "Least encryption on the way: none, never; opportunistic, wherever the host offers it, whatever its certificate; required, or mail waits; verify, with a certificate of the host's name from an authority of this machine's, or mail waits. Except with none, DANE (RFC 7672) asks for a host's own certificate where its domain publishes one, and mail waits for that. Over Unix sockets always none." },
+	{ CONF_IN_ROUTE, "tls_ca", CONF_PATH, ROU(tls_ca), "", 0, 0, "File of the authorities, PEM, that vouch for this route's hosts, in place of the system's and of DANE; with tls verify. Read at the start." },
 
 	{ CONF_IN_RELAY_DOMAIN, "recipients", CONF_PATH, REL(recipients), "", 0, 0, "File of the addresses that exist, one a line; without it all are taken, and mail to unknown ones has to be returned later." },
 
@@ -83,7 +85,7 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_TIMEOUTS, "data_total", CONF_TIME, TIM(data_total), "2h", 1000, 0, "A whole message." },
 	{ CONF_IN_TIMEOUTS, "session", CONF_TIME, TIM(session_total), "24h", 1000, 0, "A whole connection." },
 	{ CONF_IN_TIMEOUTS, "write", CONF_TIME, TIM(write), "3min", 1000, 0, "A client that does not read our replies." },
-	{ CONF_IN_TIMEOUTS, "tls_handshake", CONF_TIME, TIM(tls_handshake), "30s", 1000, 0, "A client's TLS handshake." },
+	{ CONF_IN_TIMEOUTS, "tls_handshake", CONF_TIME, TIM(tls_handshake), "30s", 1000, 0, "A TLS handshake, with a client or with another server." },
 	{ CONF_IN_TIMEOUTS, "connect", CONF_TIME, TIM(connect), "30s", 1000, 0, "Outbound: making a TCP connection to one address." },
 	{ CONF_IN_TIMEOUTS, "greeting", CONF_TIME, TIM(greeting), "5min", 1000, 0, "Outbound: the greeting (RFC 5321 §4.5.3.2.1)." },
 	{ CONF_IN_TIMEOUTS, "reply", CONF_TIME, TIM(reply), "5min", 1000, 0, "Outbound: replies to MAIL, RCPT and all but DATA (§4.5.3.2.2, §4.5.3.2.3)." },

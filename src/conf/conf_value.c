@@ -177,6 +177,17 @@ static void set_auth(struct parser *p, enum auth_mode *at)
 }
 
 static const char *const ip_choices[] = { "any", "prefer_v4", "prefer_v6", "only_v4", "only_v6" };
+static const char *const route_tls_words[] = { "none", "opportunistic", "required", "verify" };
+
+static void set_route_tls(struct parser *p, enum route_tls *at)
+{
+	for (unsigned i = 0; i < sizeof route_tls_words / sizeof route_tls_words[0]; i++)
+		if (str_eq(p->words[1].text, str_z(route_tls_words[i]))) {
+			*at = (enum route_tls)i;
+			return;
+		}
+	conf_fail_word(p, &p->words[1], "none, opportunistic, required or verify");
+}
 
 static void set_word(struct parser *p, const struct conf_directive *d, void *at)
 {
@@ -219,6 +230,9 @@ static void set_word(struct parser *p, const struct conf_directive *d, void *at)
 		return;
 	case CONF_AUTH:
 		set_auth(p, at);
+		return;
+	case CONF_ROUTE_TLS:
+		set_route_tls(p, at);
 		return;
 	case CONF_IP_CHOICE:
 		for (unsigned i = 0; i < sizeof ip_choices / sizeof ip_choices[0]; i++)

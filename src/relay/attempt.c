@@ -2,6 +2,8 @@
 /* Host after host: see attempt.h. Runs in relay. */
 #include "relay/attempt.h"
 
+#include "base/events.h"
+
 /* No further host is begun after so long: queue's next attempt begins again. */
 #define SEARCH_NS (15 * 60 * 1000000000LL)
 #define UNREACHED_MAX 20u /* addresses of a family that this machine has no way to, which cost no time */
@@ -21,15 +23,35 @@ static bool died_in_pool(const struct client *c, enum err e)
 	return e != ERR_NONE && e != ERR_CANCELLED && e != ERR_IO && c->reused && !c->heard;
 }
 
-static YIELDS enum err try_target(struct attempt *a, const struct mx_target *t)
+/* C1. A host whose demands are unknown is as one that cannot be reached. */
+static YIELDS enum err secure_of(struct attempt *a, struct mx_search *s, const struct mx_target *t)
 {
 	struct delivery *d = a->d;
+	struct str why;
+	if (a->secure_host.p == t->host.p && a->secure_port == t->address.port) /* another address of the same host */
+		return a->secure_err;
+	a->secure_err = secure_find(s, t, d->env->pool_key, &a->secure, &why);
+	a->secure_host = t->host;
+	a->secure_port = t->address.port;
+	if (a->secure_err != ERR_BUSY)
+		return a->secure_err;
+	delivery_trouble(d, finding_make("4.7.5", arena_strf(d->arena, "whether DANE protects this host is not known now: %.*s",
+							       STR_ARG(why))), t->host);
+	log_relay_dane_failed(d->env->log, (struct log_ids){ .message = d->in->id }, t->host, why);
+	d->reach = RELAY_REACH_UNREACHABLE;
+	return ERR_BUSY;
+}
+
+static YIELDS enum err try_target(struct attempt *a, struct mx_search *s, const struct mx_target *t)
+{
+	struct delivery *d = a->d;
+	TRY(secure_of(a, s, t));
 	struct finding trouble = d->trouble;
 	bool in_trouble = d->in_trouble;
-	struct client *c = pool_take(a->pool, a->route, t);
+	struct client *c = pool_take(a->pool, a->route, t, a->secure.key);
 	while (d->open > 0) { /* again when a limit of the server's on a session was reached */
 		if (!c)
-			TRY(client_open(d->env, a->route, t, d, &c));
+			TRY(client_open(d->env, a->route, t, &a->secure, d, &c));
 		enum err e = use(c, d);
 		bool stale = died_in_pool(c, e);
 		if (e == ERR_NONE)
@@ -54,7 +76,7 @@ static YIELDS enum err try_all(struct attempt *a, struct mx_search *s)
 		struct mx_target t;
 		(void)co_set_deadline(until_ns); /* for the resolver; the client sets its own */
 		TRY(mx_next(s, &t));
-		enum err e = try_target(a, &t);
+		enum err e = try_target(a, s, &t);
 		if (e == ERR_CANCELLED || e == ERR_NO_MEMORY)
 			return e;
 		if (e == ERR_EXISTS)
@@ -69,7 +91,7 @@ static YIELDS enum err try_all(struct attempt *a, struct mx_search *s)
 static bool needs_what_we_lack(struct delivery *d)
 {
 	if (d->in->require_tls)
-		delivery_decide_open(d, finding_make("5.7.30", STR("the message must travel by TLS, which this server cannot do")),
+		delivery_decide_open(d, finding_make("5.7.30", STR("the message must travel with REQUIRETLS, which this server cannot do")),
 				     STR_NONE);
 	return d->open == 0;
 }

@@ -17,6 +17,11 @@ struct attempt {
 	const struct conf_route *route;
 	struct delivery *d;
 	struct str mx_set; /* result */
+	/* private: what the last host must satisfy */
+	struct str secure_host;
+	uint16_t secure_port;
+	enum err secure_err;
+	struct secure secure;
 };
 
 /* Every recipient that is not decided afterwards is to wait for d->trouble's reason. */

@@ -11,11 +11,11 @@
 
 #include "co/stream.h"
 #include "relay/delivery.h"
-#include "relay/mx.h"
+#include "relay/secure.h"
 #include "smtp/capabilities.h"
 #include "smtp/client_reply.h"
 
-#define CLIENT_BY_MAX 340u
+#define CLIENT_BY_MAX 420u
 #define CLIENT_MESSAGES_MAX 100u /* a connection; a server's MAILMAX may be less */
 #define CLIENT_DOMAINS_MAX 32u	 /* likewise, RCPTDOMAINMAX: of a server that has such a limit */
 
@@ -32,22 +32,28 @@ struct client {
 	bool reused;	    /* it came from the pool */
 	bool in_transaction; /* MAIL was accepted, and the transaction was not finished: RSET first */
 	struct capabilities caps;
+	const struct secure *secure; /* while it is opened; NULL: no TLS */
+	uint64_t secure_key;	     /* C3 */
+	bool in_clear;		     /* the second try: TLS failed, and nothing demands it */
+	bool heard_tls;		     /* a reply came under TLS */
+	bool tls_failed;	     /* the handshake did, or what should have been said under it */
 	uint32_t messages;  /* transactions so far */
 	uint32_t domains[CLIENT_DOMAINS_MAX]; /* hashes of those that RCPT named so far, where they are counted */
 	uint8_t domains_n;
 	int64_t idle_until_ns;
 	uint16_t by_n;
-	char by[CLIENT_BY_MAX]; /* "mx.example.org [192.0.2.1]:25" */
+	char by[CLIENT_BY_MAX]; /* "mx.example.org [192.0.2.1]:25, TLSv1.3, verified by DANE" */
 };
 
 /*
- * Connects, and hears the greeting and the answer to EHLO. On failure d->trouble says why, and
+ * Connects, hears the greeting and the answer to EHLO, and begins TLS as `secure` says; when that fails and
+ * nothing demands it, all over again without (RFC 7435 §3). On failure d->trouble says why, and
  *   ERR_EXISTS  it is ourselves (a loop)
  *   ERR_DENIED  the system has no way there (another address may do; costs no time)
  *   others      try the next host
  */
 YIELDS enum err client_open(struct relay_env *env, const struct conf_route *route, const struct mx_target *target,
-			    struct delivery *d, struct client **client_out) MUST_CHECK;
+			    const struct secure *secure, struct delivery *d, struct client **client_out) MUST_CHECK;
 /* The part behind connecting: for client_open(), and for tests that bring their own stream. */
 YIELDS enum err client_greet(struct client *c, struct delivery *d) MUST_CHECK;
 /*

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Between client.c (transactions) and client_wire.c (bytes, connecting, closing). Each function that fails
+ * Between client.c (transactions), client_wire.c (bytes, connecting, closing) and client_tls.c. Each function that fails
  * has noted why in d->trouble, unless it says otherwise.
  */
 #ifndef RELAY_CLIENT_INTERNAL_H
@@ -21,6 +21,17 @@ YIELDS enum err client_reply_read(struct client *c, struct delivery *d, int64_t 
 				  struct client_reply *r_out) MUST_CHECK;
 /* Sends a line and wants 2xx. */
 YIELDS enum err client_command(struct client *c, struct delivery *d, struct str line, const char *what) MUST_CHECK;
+/* EHLO, or what else fits; all that was known of the server before is forgotten. */
+YIELDS enum err client_hello(struct client *c, struct delivery *d) MUST_CHECK;
+/* The server does not want to talk now. ERR_CLOSED. */
+enum err client_turned_away(struct client *c, struct delivery *d, const struct client_reply *r, const char *what) MUST_CHECK;
+/* Notes in d->trouble, and in the log. */
+void client_trouble(struct client *c, struct delivery *d, struct finding f);
+/* What becomes of c->by. */
+void client_by_add(struct client *c, struct str text);
+/* STARTTLS (RFC 3207) if it is offered and wanted, the handshake, and EHLO again. */
+YIELDS enum err client_starttls(struct client *c, struct delivery *d) MUST_CHECK;
+YIELDS enum err client_handshake(struct client *c, struct delivery *d) MUST_CHECK;
 /* The reply is one, but not to this. ERR_SYNTAX. */
 enum err client_nonsense(struct client *c, struct delivery *d, const char *what) MUST_CHECK;
 /*

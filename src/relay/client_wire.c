@@ -26,7 +26,7 @@ int64_t client_deadline(const struct client *c, const struct delivery *d, uint64
 
 /* ---- trouble ------------------------------------------------------------------------------------------- */
 
-static void note_trouble(struct client *c, struct delivery *d, struct finding f)
+void client_trouble(struct client *c, struct delivery *d, struct finding f)
 {
 	struct str by = arena_str(d->arena, client_by(c));
 	delivery_trouble(d, f, by);
@@ -40,7 +40,7 @@ static enum err lost(struct client *c, struct delivery *d, enum err e, const cha
 			  e == ERR_CANCELLED ? "we stopped before the answer to" :
 			  e == ERR_NO_MEMORY ? "we had no memory for the answer to" :
 					       "the connection broke before the answer to";
-	note_trouble(c, d, finding_make("4.4.2", arena_strf(d->arena, "%s %s", how, what)));
+	client_trouble(c, d, finding_make("4.4.2", arena_strf(d->arena, "%s %s", how, what)));
 	if (!c->heard)
 		d->reach = RELAY_REACH_UNREACHABLE;
 	return e;
@@ -48,7 +48,7 @@ static enum err lost(struct client *c, struct delivery *d, enum err e, const cha
 
 enum err client_nonsense(struct client *c, struct delivery *d, const char *what)
 {
-	note_trouble(c, d, finding_make("4.5.0", arena_strf(d->arena, "the server's answer to %s is no SMTP reply", what)));
+	client_trouble(c, d, finding_make("4.5.0", arena_strf(d->arena, "the server's answer to %s is no SMTP reply", what)));
 	if (!c->heard)
 		d->reach = RELAY_REACH_UNREACHABLE;
 	return ERR_SYNTAX;
@@ -61,7 +61,7 @@ enum err client_own_trouble(struct delivery *d, enum err e)
 }
 
 /* The server does not want to talk now, whatever its code: never permanent, but for one. */
-static enum err turned_away(struct client *c, struct delivery *d, const struct client_reply *r, const char *what)
+enum err client_turned_away(struct client *c, struct delivery *d, const struct client_reply *r, const char *what)
 {
 	struct finding f = { .verdict = VERDICT_DEFER, .code = r->code };
 	f.enhanced = r->enhanced_n && r->code < 500 ? arena_str(d->arena, client_reply_enhanced(r)) : STR("4.3.2");
@@ -72,7 +72,7 @@ static enum err turned_away(struct client *c, struct delivery *d, const struct c
 	f.text = arena_strf(d->arena, "%s: %.*s", what, STR_ARG(client_reply_text(r)));
 	f.text = str_sub(f.text, 0, CLIENT_REPLY_TEXT_MAX);
 	d->reach = RELAY_REACH_BUSY;
-	note_trouble(c, d, f);
+	client_trouble(c, d, f);
 	return ERR_CLOSED;
 }
 
@@ -91,7 +91,7 @@ static YIELDS enum err broken(struct client *c, struct delivery *d, enum err e, 
 			     arena_str(d->arena, client_reply_enhanced(&r)), arena_str(d->arena, client_reply_text(&r)), false };
 	if (f.enhanced.n == 0)
 		f.enhanced = r.code >= 500 ? STR("5.0.0") : STR("4.0.0");
-	note_trouble(c, d, f);
+	client_trouble(c, d, f);
 	return e;
 }
 
@@ -140,8 +140,9 @@ static YIELDS enum err read_reply(struct client *c, struct delivery *d, int64_t 
 		if (result != CLIENT_REPLY_NEED_MORE && to)
 			hear_line(c, to, r, line);
 		stream_consume(&c->stream, used);
+		c->heard_tls = c->heard_tls || result == CLIENT_REPLY_LAST;
 		if (result == CLIENT_REPLY_LAST)
-			return r->code == 421 ? turned_away(c, d, r, what) : ERR_NONE;
+			return r->code == 421 ? client_turned_away(c, d, r, what) : ERR_NONE;
 		enum err e = result == CLIENT_REPLY_NEED_MORE ? stream_fill(&c->stream) : ERR_NONE;
 		if (e != ERR_NONE)
 			return lost(c, d, e, what);
@@ -159,7 +160,7 @@ enum err client_command(struct client *c, struct delivery *d, struct str line, c
 	TRY(client_write(c, d, line, what));
 	TRY(client_flush(c, d, what));
 	TRY(client_reply_read(c, d, client_deadline(c, d, c->env->conf->times.reply), what, &r));
-	return r.code < 300 ? ERR_NONE : turned_away(c, d, &r, what);
+	return r.code < 300 ? ERR_NONE : client_turned_away(c, d, &r, what);
 }
 
 /* ---- the message -------------------------------------------------------------------------------------------- */
@@ -270,6 +271,13 @@ static struct client *client_new(struct relay_env *env, const struct conf_route 
 	return c;
 }
 
+void client_by_add(struct client *c, struct str text)
+{
+	text = str_sub(text, 0, sizeof c->by - c->by_n);
+	memcpy(c->by + c->by_n, text.p, text.n);
+	c->by_n = (uint16_t)(c->by_n + text.n);
+}
+
 static YIELDS enum err wait_connected(struct client *c)
 {
 	for (;;) {
@@ -319,7 +327,7 @@ static bool is_ourselves(const struct client *c)
 
 static enum err it_is_us(struct client *c, struct delivery *d)
 {
-	note_trouble(c, d, finding_make("4.4.6", STR("this server is ourselves")));
+	client_trouble(c, d, finding_make("4.4.6", STR("this server is ourselves")));
 	log_relay_loop(c->env->log, (struct log_ids){ .message = d->in->id }, client_by(c), c->route->name, d->in->domain);
 	return ERR_EXISTS;
 }
@@ -335,19 +343,13 @@ static enum err no_connection(struct client *c, struct delivery *d, enum err e, 
 			  at_once	   ? "there is no way to this address from here" :
 					     "connecting was refused, or there is no way there";
 	d->reach = RELAY_REACH_UNREACHABLE;
-	note_trouble(c, d, finding_make("4.4.1", str_z(why)));
+	client_trouble(c, d, finding_make("4.4.1", str_z(why)));
 	return at_once ? ERR_DENIED : e;
 }
 
-enum err client_open(struct relay_env *env, const struct conf_route *route, const struct mx_target *target,
-		     struct delivery *d, struct client **client_out)
+static YIELDS enum err open_it(struct client *c, struct delivery *d)
 {
 	bool at_once = true;
-	struct client *c = client_new(env, route, target);
-	if (!c) {
-		delivery_trouble(d, finding_make("4.3.0", STR("we had no memory for a connection")), STR_NONE);
-		return ERR_NO_MEMORY;
-	}
 	enum err e = connect_to(c, d, &at_once);
 	if (e != ERR_NONE)
 		e = no_connection(c, d, e, at_once);
@@ -355,11 +357,38 @@ enum err client_open(struct relay_env *env, const struct conf_route *route, cons
 		e = it_is_us(c, d);
 	else
 		e = client_greet(c, d);
-	if (e == ERR_NONE)
-		*client_out = c;
-	else
-		client_drop(c);
+	c->secure = NULL;
 	return e;
+}
+
+/* RFC 7435 §3: what was to be had opportunistically, and was not, is no reason to keep mail. Once. */
+static bool in_clear_then(const struct client *c, const struct secure *secure, enum err e)
+{
+	return c->tls_failed && !c->in_clear && secure->level == SECURE_OPPORTUNISTIC && e != ERR_CANCELLED && e != ERR_NO_MEMORY;
+}
+
+enum err client_open(struct relay_env *env, const struct conf_route *route, const struct mx_target *target,
+		     const struct secure *secure, struct delivery *d, struct client **client_out)
+{
+	bool in_clear = false;
+	for (;;) {
+		struct client *c = client_new(env, route, target);
+		if (!c) {
+			delivery_trouble(d, finding_make("4.3.0", STR("we had no memory for a connection")), STR_NONE);
+			return ERR_NO_MEMORY;
+		}
+		c->secure = secure;
+		c->secure_key = secure->key;
+		c->in_clear = in_clear;
+		enum err e = open_it(c, d);
+		in_clear = in_clear_then(c, secure, e);
+		if (e == ERR_NONE)
+			*client_out = c;
+		else
+			client_drop(c);
+		if (!in_clear)
+			return e;
+	}
 }
 
 /* ---- greeting --------------------------------------------------------------------------------------------------- */
@@ -380,24 +409,39 @@ static YIELDS enum err say_hello(struct client *c, struct delivery *d, const cha
 	return to.is_us && c->check_name && r->code < 300 ? it_is_us(c, d) : ERR_NONE;
 }
 
-enum err client_greet(struct client *c, struct delivery *d)
+static YIELDS enum err hear_greeting(struct client *c, struct delivery *d)
 {
 	struct client_reply r;
 	struct listener to = { 0 };
 	TRY(read_reply(c, d, client_deadline(c, d, c->env->conf->times.greeting), "connecting", &to, &r));
 	if (r.code >= 400)
-		return turned_away(c, d, &r, "greeting");
+		return client_turned_away(c, d, &r, "greeting");
 	if (r.code != 220)
 		return client_nonsense(c, d, "connecting");
 	if (to.is_us && c->check_name)
 		return it_is_us(c, d);
 	counter_add(c->env->count.connections, 1);
+	return ERR_NONE;
+}
+
+enum err client_hello(struct client *c, struct delivery *d)
+{
+	struct client_reply r;
 	TRY(say_hello(c, d, c->lmtp ? "LHLO" : "EHLO", &r));
 	if (r.code >= 500 && !c->lmtp) /* RFC 5321 §3.2: an old server */
 		TRY(say_hello(c, d, "HELO", &r));
 	if (r.code >= 300)
-		return turned_away(c, d, &r, c->lmtp ? "LHLO" : "EHLO");
+		return client_turned_away(c, d, &r, c->lmtp ? "LHLO" : "EHLO");
 	return ERR_NONE;
+}
+
+enum err client_greet(struct client *c, struct delivery *d)
+{
+	if (c->secure && c->secure->first)
+		TRY(client_handshake(c, d));
+	TRY(hear_greeting(c, d));
+	TRY(client_hello(c, d));
+	return client_starttls(c, d);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------------------ */

@@ -13,10 +13,14 @@
 #define RELAY_DELIVERY_H
 
 #include "base/arena.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "co/co.h"
 #include "ipc/calls.h"
+
+struct tls_client;
+#define RELAY_TRUSTS_MAX 16u /* different files tls_ca, the system's included */
 
 /* What every session of the process uses. */
 struct relay_env {
@@ -25,7 +29,16 @@ struct relay_env {
 	struct mem *mem;
 	const struct conf *conf;
 	struct log *log;
+	/* Made at the first use; and for routes with tls verify, made before the jail. */
+	struct tls_client *tls;
+	struct relay_trust {
+		struct str ca_file; /* empty: the system's */
+		struct tls_client *tls;
+	} trusts[RELAY_TRUSTS_MAX];
+	size_t trusts_n;
+	struct sip_key pool_key;
 	struct {
+		struct counter *tls, *tls_verified, *tls_failed;
 		struct counter *connections, *failed_connections, *reuses, *delivered, *deferred, *refused;
 		struct histogram *took_ms;
 	} count;

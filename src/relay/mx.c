@@ -2,8 +2,6 @@
 /* The next host: see mx.h. Runs in relay; the answers of the DNS are hostile. */
 #include "relay/mx.h"
 
-#include "base/hash.h"
-
 #define SET_MAX 255u
 #define WHY_MAX 160
 
@@ -140,7 +138,7 @@ static void name_set(struct mx_search *s)
 
 /* ---- a route by MX ---------------------------------------------------------------------------------- */
 
-static YIELDS enum err ask(struct mx_search *s, struct str name, enum dns_type type, struct dns_lookup_out *out)
+enum err mx_ask(struct mx_search *s, struct str name, enum dns_type type, struct dns_lookup_out *out)
 {
 	struct dns_lookup_in in = { .name = name, .type = type };
 	*out = (struct dns_lookup_out){ 0 };
@@ -191,7 +189,7 @@ static enum err drop_ourselves(struct mx_search *s)
 static YIELDS enum err mx_hosts(struct mx_search *s)
 {
 	struct dns_lookup_out a;
-	TRY(ask(s, s->domain, DNS_TYPE_MX, &a));
+	TRY(mx_ask(s, s->domain, DNS_TYPE_MX, &a));
 	if (a.status == DNS_STATUS_FAILED || a.status == DNS_STATUS_BOGUS)
 		return dns_trouble(s, s->domain, "MX", &a);
 	if (a.status == DNS_STATUS_NO_NAME)
@@ -202,13 +200,14 @@ static YIELDS enum err mx_hosts(struct mx_search *s)
 		if (a.mx[i].host.n == 0 || str_eq(a.mx[i].host, STR(".")))
 			continue;
 		struct mx_host h = { .name = lower(s->arena, a.mx[i].host), .preference = a.mx[i].preference,
-				     .port = MX_PORT, .random = random32(s) };
+				     .port = MX_PORT, .random = random32(s), .trusted = a.secure };
 		add_host(s, &h);
 	}
 	if (s->hosts_n == 0) { /* §5.1: "implicit MX" */
-		struct mx_host h = { .name = lower(s->arena, s->domain), .port = MX_PORT };
+		struct mx_host h = { .name = lower(s->arena, s->domain), .port = MX_PORT, .trusted = a.secure };
 		add_host(s, &h);
 	}
+	s->expanded = a.secure ? a.canonical : STR_NONE;
 	TRY(arena_err(s->arena));
 	sort_hosts(s);
 	name_set(s);
@@ -254,7 +253,7 @@ static enum err hop_hosts(struct mx_search *s)
 	for (size_t i = 0; i < s->route->hops_n; i++) {
 		const struct conf_hop *hop = &s->route->hops[i];
 		struct mx_host h = { .name = hop->host, .preference = hop->order, .port = hop->port ? hop->port : own_port,
-				     .weight = hop->weight ? hop->weight : 1 };
+				     .weight = hop->weight ? hop->weight : 1, .trusted = true, .tls_first = hop->tls };
 		if (str_starts(hop->host, STR("/"))) {
 			h.address.family = IP_UNIX;
 			h.port = 0;
@@ -295,7 +294,8 @@ static void shuffle(struct mx_search *s, struct ip *v, size_t n)
 struct addresses {
 	struct ip v[2][MX_ADDRESSES_MAX]; /* IPv6, IPv4 */
 	size_t n[2];
-	bool failed;
+	struct str canonical;
+	bool failed, secure;
 };
 
 static YIELDS enum err look_up(struct mx_search *s, const struct mx_host *h, struct addresses *out)
@@ -306,7 +306,7 @@ static YIELDS enum err look_up(struct mx_search *s, const struct mx_host *h, str
 		struct dns_lookup_out a;
 		if (s->route->ip == excludes[f])
 			continue;
-		TRY(ask(s, h->name, types[f], &a));
+		TRY(mx_ask(s, h->name, types[f], &a));
 		if (a.status == DNS_STATUS_FAILED || a.status == DNS_STATUS_BOGUS) {
 			out->failed = true;
 			(void)dns_trouble(s, h->name, f ? "A" : "AAAA", &a);
@@ -314,6 +314,10 @@ static YIELDS enum err look_up(struct mx_search *s, const struct mx_host *h, str
 		for (size_t i = 0; a.status == DNS_STATUS_FOUND && i < a.addresses_n && out->n[f] < MX_ADDRESSES_MAX; i++)
 			if (a.addresses[i].family == (f ? IP_V4 : IP_V6))
 				out->v[f][out->n[f]++] = a.addresses[i];
+		if (a.status == DNS_STATUS_FOUND && a.addresses_n > 0) {
+			out->secure = out->secure || a.secure;
+			out->canonical = a.canonical;
+		}
 		shuffle(s, out->v[f], out->n[f]);
 	}
 	return arena_err(s->arena);
@@ -327,8 +331,8 @@ static void refuse_address(struct mx_search *s, const struct mx_host *h, const s
 	s->why_not = arena_strf(s->arena, "%.*s has %.*s, which is %s", STR_ARG(h->name), STR_ARG(buf_str(&b)), what);
 }
 
-/* Returns false when the address is our own. */
-static bool add_target(struct mx_search *s, const struct mx_host *h, struct ip ip)
+/* Returns false when the address is our own. a: of a name; NULL: of a literal. */
+static bool add_target(struct mx_search *s, const struct mx_host *h, const struct addresses *a, struct ip ip)
 {
 	bool by_mx = s->route->kind == ROUTE_KIND_MX;
 	ip.port = h->port;
@@ -338,7 +342,10 @@ static bool add_target(struct mx_search *s, const struct mx_host *h, struct ip i
 	if (what)
 		refuse_address(s, h, &ip, what);
 	else
-		s->targets[s->targets_n++] = (struct mx_target){ h->name, ip, h->preference };
+		s->targets[s->targets_n++] = (struct mx_target){
+			.host = h->name, .address = ip, .preference = h->preference, .tls_first = h->tls_first, .trusted = h->trusted,
+			.named = a != NULL, .secure = a && a->secure, .canonical = a ? a->canonical : STR_NONE,
+		};
 	return true;
 }
 
@@ -350,7 +357,7 @@ static bool add_in_order(struct mx_search *s, const struct mx_host *h, const str
 	bool ours = false;
 	for (size_t f = first; n < MX_ADDRESSES_MAX && used[0] + used[1] < a->n[0] + a->n[1];) {
 		if (used[f] < a->n[f]) {
-			ours = !add_target(s, h, a->v[f][used[f]++]) || ours;
+			ours = !add_target(s, h, a, a->v[f][used[f]++]) || ours;
 			n++;
 			if (choice != IP_CHOICE_ANY && used[f] < a->n[f])
 				continue; /* all of the preferred family first */
@@ -364,11 +371,11 @@ static YIELDS enum err resolve_host(struct mx_search *s, const struct mx_host *h
 {
 	struct addresses a = { 0 };
 	if (h->address.family == IP_UNIX) {
-		s->targets[s->targets_n++] = (struct mx_target){ h->name, h->address, h->preference };
+		s->targets[s->targets_n++] = (struct mx_target){ .host = h->name, .address = h->address, .preference = h->preference };
 		return ERR_NONE;
 	}
 	if (h->address.family != IP_NONE) {
-		*ours_out = !add_target(s, h, h->address) || *ours_out;
+		*ours_out = !add_target(s, h, NULL, h->address) || *ours_out;
 		return ERR_NONE;
 	}
 	TRY(look_up(s, h, &a));

@@ -17,6 +17,7 @@
 #ifndef RELAY_MX_H
 #define RELAY_MX_H
 
+#include "base/hash.h"
 #include "relay/delivery.h"
 
 #define MX_HOSTS_MAX 20u
@@ -36,12 +37,20 @@ struct mx_host {
 	uint32_t random; /* order among those of one preference */
 	uint32_t weight;
 	struct ip address; /* of a literal; family IP_UNIX: a path; else IP_NONE: look it up */
+	bool trusted;	   /* DNSSEC or the operator says that it is a host for this mail */
+	bool tls_first;	   /* TLS comes before the greeting */
 };
 /* One place to connect to. */
 struct mx_target {
 	struct str host;
 	struct ip address; /* with port; family IP_UNIX: `host` is a path */
 	uint16_t preference;
+	/* For secure.h. */
+	struct str canonical; /* behind CNAMEs */
+	bool named;	      /* host is a domain name */
+	bool trusted;	      /* DNSSEC or the operator says that it is a host for this mail */
+	bool secure;	      /* its addresses are proved by DNSSEC */
+	bool tls_first;
 };
 
 struct mx_search {
@@ -58,6 +67,7 @@ struct mx_search {
 	struct mx_target *targets; /* of the present preference */
 	size_t targets_n, targets_next;
 	bool us_found, us_best, any_failed, any_target;
+	struct str expanded; /* the domain behind CNAMEs, if the MX answer is proved by DNSSEC */
 	struct str why_not; /* a host's addresses could not be used: the last reason */
 	/* result */
 	struct finding found; /* when there is nothing (left): why; meaningful after ERR_NOT_FOUND */
@@ -71,6 +81,8 @@ struct mx_search {
 YIELDS enum err mx_begin(struct mx_search *s) MUST_CHECK;
 /* The next address. ERR_NOT_FOUND: no (further) one; `found` says why when there was none at all. */
 YIELDS enum err mx_next(struct mx_search *s, struct mx_target *target_out) MUST_CHECK;
+/* Asks the resolver; that it does not answer is DNS_STATUS_FAILED. ERR_CANCELLED, ERR_NO_MEMORY, ERR_LIMIT. */
+YIELDS enum err mx_ask(struct mx_search *s, struct str name, enum dns_type type, struct dns_lookup_out *out) MUST_CHECK;
 /* After ERR_NOT_FOUND: `found` is the answer for all recipients; else it is what the hosts said. */
 static inline bool mx_decides(const struct mx_search *s)
 {

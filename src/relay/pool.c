@@ -23,7 +23,7 @@ static bool is_alive(const struct client *c)
 {
 	char byte;
 	size_t n;
-	if (stream_input(&c->stream).n > 0)
+	if (stream_input(&c->stream).n > 0 || tls_has_more(&c->stream))
 		return false;
 	return world_peek(c->env->w, c->stream.src.fd, &byte, 1, &n) == ERR_BUSY;
 }
@@ -34,13 +34,13 @@ static void unlink_client(struct pool *p, struct client *c)
 	p->n--;
 }
 
-struct client *pool_take(struct pool *p, const struct conf_route *route, const struct mx_target *target)
+struct client *pool_take(struct pool *p, const struct conf_route *route, const struct mx_target *target, uint64_t secure_key)
 {
 	struct list *before;
 	for (struct list *it = p->idle.prev; it != &p->idle; it = before) {
 		struct client *c = CONTAINER_OF(it, struct client, link);
 		before = it->prev;
-		if (!fits(c, route, target))
+		if (!fits(c, route, target) || c->secure_key != secure_key)
 			continue;
 		unlink_client(p, c);
 		if (is_alive(c)) {

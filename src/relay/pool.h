@@ -22,8 +22,8 @@ struct pool {
 };
 
 void pool_init(struct pool *p, struct relay_env *env, struct scope *scope);
-/* An idle connection to the target, or NULL. It is the caller's. */
-struct client *pool_take(struct pool *p, const struct conf_route *route, const struct mx_target *target);
+/* An idle connection to the target, made for the same demands (C3), or NULL. It is the caller's. */
+struct client *pool_take(struct pool *p, const struct conf_route *route, const struct mx_target *target, uint64_t secure_key);
 /* A connection after a whole transaction: kept, or ended in good order. */
 void pool_put(struct pool *p, struct client *c);
 /* Ends it in the background. */

@@ -9,6 +9,7 @@
  */
 #include "relay/relay.h"
 
+#include "base/events.h"
 #include "relay/attempt.h"
 
 #define PENDING_BYTES_MAX ((size_t)64 << 20)
@@ -182,6 +183,9 @@ static void register_metrics(struct relay *l)
 	l->env.count.deferred = metrics_counter(m, "godwit_relay_deferred_total", STR_NONE, "… that did not work for the moment.");
 	l->env.count.refused = metrics_counter(m, "godwit_relay_refused_total", STR_NONE, "… that failed for good.");
 	l->env.count.took_ms = metrics_histogram(m, "godwit_relay_seconds", STR_NONE, "One attempt for one message.", &times);
+	l->env.count.tls = metrics_counter(m, "godwit_relay_tls_total", STR_NONE, "Connections to other servers with TLS.");
+	l->env.count.tls_verified = metrics_counter(m, "godwit_relay_tls_verified_total", STR_NONE, "… whose certificate was verified.");
+	l->env.count.tls_failed = metrics_counter(m, "godwit_relay_tls_failed_total", STR_NONE, "TLS handshakes with other servers that failed.");
 	l->active = metrics_gauge(m, "godwit_relay_active", STR_NONE, "Attempts at present.");
 }
 
@@ -202,6 +206,36 @@ static void allow_sockets(struct relay *l, struct world_jail *jail)
 	jail->dir_count = n;
 }
 
+/* The authorities of routes with tls verify; a file for each different one. BLOCKING. */
+static enum err read_trusts(struct relay *l)
+{
+	struct relay_env *env = &l->env;
+	for (size_t i = 0; i < l->p->conf.routes_n; i++) {
+		const struct conf_route *r = &l->p->conf.routes[i];
+		size_t k = 0;
+		while (k < env->trusts_n && !str_eq(env->trusts[k].ca_file, r->tls_ca))
+			k++;
+		if (r->tls != ROUTE_TLS_VERIFY || k < env->trusts_n)
+			continue;
+		enum err e = k < RELAY_TRUSTS_MAX ? tls_client_new(l->p->w, r->tls_ca, &env->trusts[k].tls) : ERR_LIMIT;
+		if (e != ERR_NONE) {
+			log_io_error(&l->p->log, (struct log_ids){ 0 }, STR("load authorities (tls_ca)"), e, r->tls_ca);
+			return e;
+		}
+		env->trusts[k].ca_file = r->tls_ca;
+		env->trusts_n++;
+	}
+	return ERR_NONE;
+}
+
+static void free_tls(struct relay_env *env)
+{
+	tls_client_free(env->tls);
+	env->tls = NULL;
+	while (env->trusts_n > 0)
+		tls_client_free(env->trusts[--env->trusts_n].tls);
+}
+
 static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail_out) /* yields: indirect */
 {
 	struct relay *l = self;
@@ -211,6 +245,8 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	l->dns = (struct mx_dns){ ask_resolver, l };
 	pool_init(&l->pool, &l->env, &p->work);
 	register_metrics(l);
+	world_random(p->w, &l->env.pool_key, sizeof l->env.pool_key);
+	TRY(read_trusts(l));
 	jail_out->may = WORLD_MAY_CONNECT | WORLD_MAY_THREADS;
 	jail_out->uid = jail_out->gid = p->conf.users.uid_relay; /* it owns nothing: also chroot, by the jail */
 	jail_out->max_fds = 2 * (DELIVERIES_MAX + POOL_MAX) + SPARE_DESCRIPTORS; /* a connection and a file each */
@@ -240,6 +276,9 @@ static YIELDS void stop(struct proc *p, void *self)
 	while (l->deliveries > 0 && world_mono_ns(p->w) < until_ns)
 		if (co_sleep_until(world_mono_ns(p->w) + STOP_LOOK_NS) != ERR_NONE)
 			break;
+	scope_close(&p->work);
+	if (l->deliveries == 0)
+		free_tls(&l->env);
 }
 
 static const struct ipc_handlers handlers = {

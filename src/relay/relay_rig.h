@@ -9,10 +9,10 @@
 #include "relay/attempt.h"
 
 struct rig_dns {
-	const char *name;
+	const char *name; /* "!": the answer is not proved, though rig.dns_secure is set */
 	enum dns_type type;
 	enum dns_status status;
-	const char *data[24]; /* addresses; "10 mx.example.net" */
+	const char *data[24]; /* addresses; "10 mx.example.net"; "3 1 1 0123456789abcdef…" */
 };
 
 struct rig {
@@ -38,6 +38,7 @@ struct rig {
 	size_t send_err_after; /* … once so many bytes have gone */
 	/* the table */
 	const struct rig_dns *dns;
+	bool dns_secure;
 	size_t lookups;
 	struct mx_dns mx_dns;
 };
@@ -80,6 +81,11 @@ UNUSED static const struct stream_ops rig_ops = { rig_recv, rig_send, rig_close,
 
 /* ---- the DNS ------------------------------------------------------------------------------------------ */
 
+static int hex_value(char c)
+{
+	return c <= '9' ? c - '0' : c - 'a' + 10;
+}
+
 static void rig_record(struct arena *a, enum dns_type type, struct str data, struct dns_lookup_out *out)
 {
 	if (type == DNS_TYPE_MX) {
@@ -87,6 +93,14 @@ static void rig_record(struct arena *a, enum dns_type type, struct str data, str
 		struct str host, number = str_split(data, ' ', &host);
 		ASSERT(str_to_u64(number, 65535, &preference) == ERR_NONE);
 		out->mx[out->mx_n++] = (struct dns_mx){ (uint16_t)preference, arena_str(a, host) };
+	} else if (type == DNS_TYPE_TLSA) {
+		struct buf b = buf_fixed(arena_alloc(a, data.n), data.n);
+		for (size_t i = 6; i + 1 < data.n; i += 2)
+			buf_add_char(&b, (char)(hex_value(data.p[i]) << 4 | hex_value(data.p[i + 1])));
+		out->tlsa[out->tlsa_n++] = (struct dns_tlsa){ (uint8_t)(data.p[0] - '0'), (uint8_t)(data.p[2] - '0'),
+							      (uint8_t)(data.p[4] - '0'), buf_str(&b) };
+	} else if (type == DNS_TYPE_CNAME) {
+		out->names[out->names_n++].name = arena_str(a, data);
 	} else {
 		ASSERT(ip_parse(data, &out->addresses[out->addresses_n++]) == ERR_NONE);
 	}
@@ -98,17 +112,26 @@ UNUSED static enum err rig_lookup(void *arg, const struct dns_lookup_in *in, str
 	struct rig *r = arg;
 	r->lookups++;
 	out->status = DNS_STATUS_NO_NAME;
+	out->secure = r->dns_secure;
+	out->canonical = in->name;
 	for (const struct rig_dns *row = r->dns; row && row->name; row++) {
-		if (!str_eq_nocase(in->name, str_z(row->name)))
+		bool proved = row->name[0] != '!';
+		if (!str_eq_nocase(in->name, str_z(row->name + !proved)))
 			continue;
 		if (out->status == DNS_STATUS_NO_NAME)
 			out->status = DNS_STATUS_NO_DATA;
 		if (row->type != in->type)
 			continue;
 		out->status = row->status;
+		out->secure = out->secure && proved;
 		out->mx = ARENA_ARRAY(a, struct dns_mx, 64);
 		out->addresses = ARENA_ARRAY(a, struct ip, 64);
-		for (size_t i = 0; i < 24 && row->data[i]; i++)
+		out->tlsa = ARENA_ARRAY(a, struct dns_tlsa, 64);
+		out->names = ARENA_ARRAY(a, struct dns_name, 64);
+		bool alias = in->type != DNS_TYPE_CNAME && row->data[0] && row->data[0][0] == '>'; /* ">name": it is behind a CNAME */
+		if (alias)
+			out->canonical = str_z(row->data[0] + 1);
+		for (size_t i = alias; i < 24 && row->data[i]; i++)
 			rig_record(a, in->type, str_z(row->data[i]), out);
 		return ERR_NONE;
 	}
@@ -136,7 +159,7 @@ static void rig_conf(struct rig *r)
 	r->conf.routes = &r->route;
 	r->conf.routes_n = 1;
 	r->conf.times = (struct conf_times){ .connect = 2000, .greeting = 3000, .reply = 3000, .data_start = 3000,
-					     .data_send = 3000, .data_end = 3000, .data_total = 60000 };
+					     .data_send = 3000, .data_end = 3000, .data_total = 60000, .tls_handshake = 3000 };
 	r->route = (struct conf_route){ .name = STR("default"), .kind = ROUTE_KIND_MX, .ip = IP_CHOICE_ANY };
 }
 
@@ -151,6 +174,9 @@ static void rig_metrics(struct rig *r)
 	r->env.count.delivered = metrics_counter(r->metrics, "d", STR_NONE, "");
 	r->env.count.deferred = metrics_counter(r->metrics, "e", STR_NONE, "");
 	r->env.count.refused = metrics_counter(r->metrics, "f", STR_NONE, "");
+	r->env.count.tls = metrics_counter(r->metrics, "h", STR_NONE, "");
+	r->env.count.tls_verified = metrics_counter(r->metrics, "i", STR_NONE, "");
+	r->env.count.tls_failed = metrics_counter(r->metrics, "j", STR_NONE, "");
 	r->env.count.took_ms = metrics_histogram(r->metrics, "g", STR_NONE, "", &times);
 }
 
@@ -172,6 +198,9 @@ UNUSED static void rig_open(struct rig *r, struct world *w)
 UNUSED static void rig_close_all(struct rig *r)
 {
 	arena_close(&r->arena);
+	tls_client_free(r->env.tls);
+	for (size_t i = 0; i < r->env.trusts_n; i++)
+		tls_client_free(r->env.trusts[i].tls);
 	buf_free(&r->output);
 	log_close(&r->log);
 	metrics_free(r->metrics);

@@ -7,6 +7,7 @@
 #define RELAY_RELAY_SERVER_H
 
 #include "co/stream.h"
+#include "tls/tls.h"
 
 #define SERVER_CONNECTIONS_MAX 16u
 #define SERVER_ANSWERS_MAX 24u
@@ -14,6 +15,7 @@
 /* Behaviour instead of an answer. */
 #define SERVER_CLOSE "close"
 #define SERVER_HANG "hang"
+#define SERVER_TLS "tls" /* a handshake; behind it nothing is waited for when it comes first */
 
 struct server {
 	struct world *w;
@@ -27,6 +29,7 @@ struct server {
 	struct buf heard; /* all lines of all connections, "|" between connections */
 	struct source listener;
 	int64_t byte_ns; /* a pause before each byte of an answer; 0: none */
+	struct tls_server *tls;
 	bool read_no_message; /* after 354 nothing is received any more */
 };
 
@@ -74,11 +77,16 @@ static YIELDS enum err server_say(struct server_connection *c, struct str answer
 static YIELDS enum err server_talk(struct server_connection *c)
 {
 	const char *const *answers = c->s->connections[c->number];
-	bool message = false;
+	bool message = false, first = true;
 	for (size_t i = 0; i < SERVER_ANSWERS_MAX && answers[i]; i++) {
 		struct str answer = str_z(answers[i]);
-		if (i > 0)
+		if (str_eq(answer, STR(SERVER_TLS))) {
+			TRY(tls_accept(c->s->tls, &c->stream));
+			continue;
+		}
+		if (!first)
 			TRY(server_hear(c, message));
+		first = false;
 		if (str_eq(answer, STR(SERVER_HANG)))
 			return co_sleep_until(NEVER - 1);
 		if (str_eq(answer, STR(SERVER_CLOSE)))

@@ -17,7 +17,7 @@ enum capability {
 	CAP_BINARYMIME = 32,	  /* RFC 3030 */
 	CAP_DSN = 64,		  /* RFC 3461 */
 	CAP_ENHANCED = 128,	  /* RFC 2034 */
-	CAP_STARTTLS = 256,	  /* RFC 3207; noted only */
+	CAP_STARTTLS = 256,	  /* RFC 3207 */
 	CAP_AUTH = 512,		  /* RFC 4954; noted only */
 	CAP_LIMITS = 1024,	  /* RFC 9422 */
 };

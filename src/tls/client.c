@@ -43,7 +43,7 @@ static enum err read_trust(struct tls_client *t, struct str ca_file)
 	return e == ERR_NOT_FOUND && ca_file.n == 0 ? ERR_NONE : e; /* then nobody is trusted */
 }
 
-enum err tls_client_new(struct world *w, struct str ca_file, struct tls_client **out)
+enum err tls_client_new_trustless(struct world *w, struct tls_client **out)
 {
 	struct tls_client *t = mem_alloc(world_mem(w), sizeof *t);
 	if (!t)
@@ -59,14 +59,22 @@ enum err tls_client_new(struct world *w, struct str ca_file, struct tls_client *
 	if (e == ERR_NONE) {
 		SSL_CTX_dane_set_flags(t->ctx, DANE_FLAG_NO_DANE_EE_NAMECHECKS); /* RFC 7672 §3.1.1 */
 		SSL_CTX_set_options(t->ctx, SSL_OP_NO_TICKET);
-		e = read_trust(t, ca_file);
-	}
-	if (e != ERR_NONE) {
+		*out = t;
+	} else {
 		tls_client_free(t);
-		return e;
 	}
-	*out = t;
-	return ERR_NONE;
+	return e;
+}
+
+enum err tls_client_new(struct world *w, struct str ca_file, struct tls_client **out)
+{
+	TRY(tls_client_new_trustless(w, out));
+	enum err e = read_trust(*out, ca_file);
+	if (e != ERR_NONE) {
+		tls_client_free(*out);
+		*out = NULL;
+	}
+	return e;
 }
 
 void tls_client_free(struct tls_client *t)

@@ -345,6 +345,12 @@ struct tls_info tls_info(const struct stream *s)
 	};
 }
 
+bool tls_has_more(const struct stream *s)
+{
+	const struct tls_conn *c = tls_conn_of(s);
+	return c && SSL_has_pending(c->ssl) == 1;
+}
+
 enum tls_result tls_result(const struct stream *s)
 {
 	const struct tls_conn *c = tls_conn_of(s);

@@ -109,6 +109,8 @@ struct tls_wish {
 };
 /* ca_file: absolute, PEM, read now: before the jail; empty: the system's. BLOCKING. */
 enum err tls_client_new(struct world *w, struct str ca_file, struct tls_client **out) MUST_CHECK;
+/* One that trusts nobody: for all but TLS_VERIFY_PKIX. */
+enum err tls_client_new_trustless(struct world *w, struct tls_client **out) MUST_CHECK;
 void tls_client_free(struct tls_client *t);
 /*
  * The client's handshake. ERR_SYNTAX: it failed, or the certificate does not satisfy the wish:
@@ -143,6 +145,8 @@ struct tls_info {
 struct tls_info tls_info(const struct stream *s);
 /* After a handshake that succeeded. */
 bool stream_is_tls(const struct stream *s);
+/* Whether bytes have been received that are not in the stream's buffer yet. */
+bool tls_has_more(const struct stream *s);
 /* Of the last handshake on this stream. */
 enum tls_result tls_result(const struct stream *s);
 /* A sentence, constant or as long as the stream lives; never the other end's own words. */

@@ -5,7 +5,7 @@ import smtplib
 import pytest
 
 import fakes
-from lab import Dns, Dovecot, Exim, Godwit, Lab, Postfix, Unavailable, v4, v6, wait_for
+from lab import Certificates, Dns, Dovecot, Exim, Godwit, Lab, Postfix, Unavailable, v4, v6, wait_for
 
 FIRST = 101     # of the fakes' addresses; NAME.lab has the MX mx.NAME.lab at the next one
 FAKES = {
@@ -15,11 +15,16 @@ FAKES = {
     "half": fakes.HalfFull, "refuses": fakes.RefusesAll, "content": fakes.RefusesMessage, "lmtp": fakes.Lmtp,
     "odd": fakes.OddCodes, "bare": fakes.BareCodes, "window": fakes.ReadsNothing, "slowend": fakes.SlowEnd,
     "silent": None,     # an address with nobody listening
+    "tself": fakes.Tls, "tbroken": fakes.TlsBroken, "tnone": fakes.Fake, "tverify": fakes.Tls, "twrong": fakes.Tls, "tinject": fakes.TlsInjected,
+    "tfirst": fakes.TlsFirst, "dgood": fakes.Tls, "dauthority": fakes.Tls, "dbad": fakes.Tls, "dexpired": fakes.Tls, "dname": fakes.Tls,
+    "dstrip": fakes.Fake, "duseless": fakes.Tls, "dbroken": fakes.TlsBroken, "dbogus": fakes.Tls,
 }
+# of the fakes with TLS, those whose certificate is signed by itself; the others have one of our authority
+SELF = ("tself", "dgood", "duseless")
 NUMBERS = {name: FIRST + i for i, name in enumerate(FAKES)}
 DESK, STRANGER, NOBODY = 30, 66, 200
 
-ZONE = "".join(f"{name} MX 10 mx.{name}\nmx.{name} A {v4(n)}\n" for name, n in NUMBERS.items()) + "".join(
+ZONE = "".join(f"{name} MX 10 mx.{name}\nmx.{name} A {v4(n)}\n" for name, n in NUMBERS.items() if name != "dbogus") + "".join(
     f"{name} MX 10 mx.{name}\nmx.{name} A {v4(n)}\nmx.{name} AAAA {v6(n)}\n"
     for name, n in (("gw", 10), ("behind", 11), ("postfix", 20), ("exim", 21), ("dovecot", 22))) + f"""
 ordered MX 10 mx.sink
@@ -79,6 +84,9 @@ route by_tcp {{ to tcp.dovecot.lab; via lmtp mx.dovecot.lab:24; }}
 route by_unix {{ to unix.dovecot.lab; via lmtp unix:%(socket)s; }}
 route prefers4 {{ to prefers4.lab; ip prefer_v4; }}
 route takes6 {{ to takes6.lab; ip only_v6; }}
+route tnone {{ to tnone.lab; tls required; }}
+route tverify {{ to tverify.lab twrong.lab; tls verify; tls_ca "%(ca)s"; }}
+route tfirst {{ to tfirst.lab; via smtp mx.tfirst.lab:465; tls verify; tls_ca "%(ca)s"; }}
 route from {{ to from.lab; source {v4(15)} {v6(15)}; hostname out.gw.lab; }}
 """
 
@@ -92,9 +100,27 @@ def lab():
         pytest.skip(str(e))
 
 
+def records(certificates):
+    """TLSA of the fakes and of the other servers."""
+    by_key = {"dgood": "dgood", "dbad": "tself", "dstrip": "dgood", "dbroken": "dgood"}
+    lines = [certificates.tlsa(f"mx.{name}", key, "3 1 1") for name, key in by_key.items()]
+    lines += [certificates.tlsa(f"mx.{name}", "ca", "2 0 1") for name in ("dauthority", "dexpired", "dname", "postfix", "exim")]
+    lines += [certificates.tlsa("mx.duseless", "tself", "1 1 1")]
+    return "\n".join(lines) + "\n"
+
+
 def make_dns(lab):
+    lab.certificates = certificates = Certificates(lab)
+    for name, kind in FAKES.items():
+        if kind and issubclass(kind, fakes.Tls):
+            other = "elsewhere.lab" if name in ("twrong", "dname") else f"mx.{name}.lab"
+            certificates.make(name, other, expired=name == "dexpired", own=name in SELF)
+    for name in ("postfix", "exim"):
+        certificates.make(name, f"mx.{name}.lab")
+    bogus = f"@ MX 10 mx\nmx A {v4(NUMBERS['dbogus'])}\n" + certificates.tlsa("mx", "dbogus", "3 1 1") + "\n"
     return Dns(lab, {
-        "lab": (ZONE, "signed"),
+        "lab": (ZONE + records(certificates), "signed"),
+        "dbogus.lab": (bogus, ("TLSA\t3 1 1", "TLSA\t3 0 1")),
         "bogus.lab": (f"@ MX 10 mx\nmx A {v4(NUMBERS['sink'])}\n", ("MX\t10", "MX\t11")),
         "plain.lab": (f"@ MX 10 mx\nmx A {v4(NUMBERS['sink'])}\n", "plain"),
         "big.lab": (BIG, "plain"),
@@ -109,10 +135,14 @@ def dns(lab):
 
 
 @pytest.fixture(scope="session")
-def fake(lab):
+def fake(lab, dns):
     """The fakes by name."""
     host = lab.host("fakes", *NUMBERS.values())
-    made = {name: kind(host, v4(NUMBERS[name]), 24 if name == "lmtp" else 25) for name, kind in FAKES.items() if kind}
+    ports = {"lmtp": 24, "tfirst": 465}
+    made = {name: kind(host, v4(NUMBERS[name]), ports.get(name, 25)) for name, kind in FAKES.items() if kind}
+    for name, one in made.items():
+        if isinstance(one, fakes.Tls):
+            one.certificate = lab.certificates.files(name)
     made["sink6"] = fakes.Fake(host, v6(NUMBERS["sink"]))
     yield made
     for one in made.values():
@@ -123,7 +153,7 @@ def make_gw(lab, dns, log_level="info"):
     (lab.base / "dovecot").mkdir()    # that the socket is in
     listed = lab.base / "backedup.list"
     listed.write_text("known@backedup.lab\n")
-    server = Godwit(lab, dns, "gw", (10, 15), GW % {"list": listed, "socket": lab.base / "dovecot" / "lmtp.sock"},
+    server = Godwit(lab, dns, "gw", (10, 15), GW % {"list": listed, "ca": lab.certificates.files("ca")[0], "socket": lab.base / "dovecot" / "lmtp.sock"},
                     log_level=log_level)
     server.start()
     server.account("alice@gw.lab", "carol@gw.lab", "postmaster@gw.lab")

@@ -8,6 +8,7 @@
 A method returns the reply's text, bytes to send as they are, or None to cut the connection.
 """
 import socket
+import ssl
 import threading
 
 
@@ -15,12 +16,14 @@ class Session:
     def __init__(self, sock, peer, number):
         self.sock, self.peer, self.number = sock, peer, number
         self.file = sock.makefile("rb")
+        self.encrypted = False
         self.commands, self.sender, self.recipients, self.helo, self.mail_line = [], None, [], None, None
 
 
 class Message:
     def __init__(self, session, data):
         self.peer, self.helo, self.sender = session.peer, session.helo, session.sender
+        self.encrypted = session.encrypted
         self.recipients, self.data = list(session.recipients), data
 
 
@@ -262,3 +265,57 @@ class Lmtp(Fake):
             self.messages.append(message)
         kinds = {"full": "452 4.2.2 full", "gone": "550 5.1.1 gone"}
         return "\r\n".join(kinds.get(r.split("@")[0], "250 2.0.0 ok") for r in s.recipients)
+
+
+# ---- with TLS: `certificate` is set by whoever makes them -------------------------------------------------
+
+class Tls(Fake):
+    """STARTTLS, with `certificate`: files of chain and key."""
+    certificate = None
+
+    def wrap(self, s):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.certificate)
+        s.file.close()
+        s.sock = context.wrap_socket(s.sock, server_side=True)
+        s.file, s.encrypted = s.sock.makefile("rb"), True
+
+    def ehlo(self, s):
+        more = "" if s.encrypted else "250-STARTTLS\r\n"
+        return f"250-{self.name}\r\n{more}250-PIPELINING\r\n250 8BITMIME"
+
+    def command(self, s, line):
+        if line.upper() != "STARTTLS":
+            return super().command(s, line)
+        s.commands.append(line)
+        s.sock.sendall(b"220 2.0.0 go\r\n")
+        self.wrap(s)
+        return True
+
+
+class TlsFirst(Tls):
+    """TLS before the greeting."""
+
+    def greeting(self, s):
+        self.wrap(s)
+        return super().greeting(s)
+
+
+class TlsBroken(Tls):
+    """Says that it has TLS, and has not."""
+
+    def wrap(self, s):
+        s.sock.sendall(b"what is this?\r\n")
+        raise OSError
+
+
+class TlsInjected(Tls):
+    """Somebody in between adds an answer in clear, for what comes under TLS."""
+
+    def command(self, s, line):
+        if line.upper() != "STARTTLS":
+            return super().command(s, line)
+        s.commands.append(line)
+        s.sock.sendall(b"220 2.0.0 go\r\n250-evil\r\n250 SIZE 1\r\n")
+        self.wrap(s)
+        return True

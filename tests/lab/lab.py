@@ -16,6 +16,7 @@ cache folder and laid over /usr in the namespace of their host.
 import contextlib
 import ctypes
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -181,6 +182,51 @@ class Lab:
         self.hosts.append(host)
         host.plug_in(self.switch)
         return host
+
+
+# ---- certificates ---------------------------------------------------------------------------------------
+
+class Certificates:
+    """An authority "ca", and certificates of it or signed by themselves; their TLSA records."""
+
+    def __init__(self, lab):
+        self.dir = lab.base / "tls"
+        self.dir.mkdir()
+        self.dir.chmod(0o755)
+        self.openssl("req", "-x509", *self.key("ca"), "-subj", "/CN=lab", "-days", "30", "-out", "ca.pem")
+
+    def openssl(self, *args, text=True):
+        return subprocess.run(["openssl", *args], cwd=self.dir, stdin=subprocess.DEVNULL, capture_output=True, text=text, check=True,
+                              timeout=60).stdout
+
+    @staticmethod
+    def key(name):
+        return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key"]
+
+    def files(self, name):
+        return str(self.dir / f"{name}.pem"), str(self.dir / f"{name}.key")
+
+    def make(self, name, host, expired=False, own=False):
+        san = ["-addext", f"subjectAltName=DNS:{host}", "-addext", "basicConstraints=critical,CA:FALSE"]
+        if own:
+            self.openssl("req", "-x509", *self.key(name), "-subj", "/CN=own", "-days", "30", *san, "-out", f"{name}.pem")
+        else:
+            self.openssl("req", *self.key(name), "-subj", "/CN=leaf", *san, "-out", f"{name}.csr")
+            dates = ["-days", "-1"] if expired else ["-days", "30"]
+            self.openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", *dates,
+                         "-copy_extensions", "copy", "-out", f"{name}.pem")
+            with open(self.dir / f"{name}.pem", "a") as chain:
+                chain.write((self.dir / "ca.pem").read_text())
+        for path in self.files(name):
+            os.chmod(path, 0o644)
+
+    def tlsa(self, host, name, kind):
+        """The record of a host relative to its zone, for the certificate `name`."""
+        if kind[2] == "1":
+            data = self.openssl("pkey", "-in", f"{name}.key", "-pubout", "-outform", "DER", text=False)
+        else:
+            data = self.openssl("x509", "-in", f"{name}.pem", "-outform", "DER", text=False)
+        return f"_25._tcp.{host} TLSA {kind} {hashlib.sha256(data).hexdigest()}"
 
 
 # ---- name server ---------------------------------------------------------------------------------------
@@ -444,6 +490,9 @@ class Peer:
         lab.things.append(self)
         self.start()
 
+    def certificate(self):
+        return dict(zip(("chain", "key"), self.lab.certificates.files(self.name)))
+
     def messages(self, user):
         new = self.dir / "mail" / user / "new"
         paths = sorted(new.iterdir(), key=lambda p: p.stat().st_mtime_ns) if new.is_dir() else []
@@ -488,7 +537,9 @@ minimal_backoff_time = 2s
 maximal_backoff_time = 4s
 queue_run_delay = 2s
 smtp_tls_security_level = none
-smtpd_tls_security_level = none
+smtpd_tls_security_level = may
+smtpd_tls_chain_files = %(key)s, %(chain)s
+smtpd_tls_received_header = yes
 default_process_limit = 100
 smtp_destination_concurrency_limit = 20
 """
@@ -511,6 +562,7 @@ retry unix - - n - - error
 discard unix - - n - - discard
 virtual unix - n n - 20 virtual
 anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
 """
@@ -524,7 +576,7 @@ class Postfix(Peer):
 
     def configure(self, etc):
         (etc / "postfix").mkdir()
-        (etc / "postfix" / "main.cf").write_text(POSTFIX_MAIN % {"mail": self.dir / "mail"})
+        (etc / "postfix" / "main.cf").write_text(POSTFIX_MAIN % {"mail": self.dir / "mail", **self.certificate()})
         (etc / "postfix" / "master.cf").write_text(POSTFIX_MASTER)
         (etc / "postfix" / "dynamicmaps.cf").touch()
         (self.dir / "spool" / "postfix").mkdir()
@@ -541,7 +593,9 @@ class Postfix(Peer):
 
 EXIM = r"""primary_hostname = mx.exim.lab
 daemon_smtp_ports = 25
-tls_advertise_hosts =
+tls_advertise_hosts = *
+tls_certificate = %(chain)s
+tls_privatekey = %(key)s
 spool_directory = /var/spool/exim4
 log_file_path = /var/spool/exim4/log/%%slog
 smtp_accept_max = 0
@@ -617,7 +671,7 @@ class Exim(Peer):
 
     def configure(self, etc):
         (etc / "exim4").mkdir()
-        (etc / "exim4" / "exim4.conf").write_text(EXIM % {"mail": self.dir / "mail"})
+        (etc / "exim4" / "exim4.conf").write_text(EXIM % {"mail": self.dir / "mail", **self.certificate()})
         (etc / "exim4" / "users").write_text("ann: ann\ndora: dora\nsink: sink\n")
         spool = self.dir / "spool" / "exim4"
         for folder in ("", "input", "msglog", "db", "log"):

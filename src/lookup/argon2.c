@@ -59,7 +59,7 @@ enum err argon2_read(struct str text, struct argon2_hash *out)
 		costs = str_split(rest, '$', &rest);
 	}
 	struct str salt = str_split(rest, '$', &rest), m = str_split(costs, ',', &costs), t = str_split(costs, ',', &costs);
-	bool good = take_number(m, STR("m="), 8, ARGON2_KIB_MAX, &out->kib) && take_number(t, STR("t="), 1, ARGON2_PASSES_MAX, &out->passes) &&
+	bool good = costs.n > 2 && str_find(costs, ',') == costs.n && take_number(m, STR("m="), 8, ARGON2_KIB_MAX, &out->kib) && take_number(t, STR("t="), 1, ARGON2_PASSES_MAX, &out->passes) &&
 		    take_number(costs, STR("p="), 1, ARGON2_LANES_MAX, &out->lanes) && out->kib >= 8 * out->lanes &&
 		    take_bytes(salt, ARGON2_MIN_SALT_LENGTH, out->salt, sizeof out->salt, &out->salt_n) &&
 		    take_bytes(rest, 16, out->hash, sizeof out->hash, &out->hash_n);

@@ -100,6 +100,20 @@ static struct str print_rows(struct cli *c, const struct directory_list_out *out
 	return last;
 }
 
+/* Whose accounts such a list cannot have. */
+static void say_what_is_elsewhere(struct cli *c)
+{
+	for (size_t i = 0; i < c->conf.domains_n; i++) {
+		const struct conf_domain *d = &c->conf.domains[i];
+		char room[1200];
+		struct buf b = buf_fixed(room, sizeof room);
+		if (d->accounts == ACCOUNTS_KIND_SQLITE)
+			continue;
+		backend_name_add(&b, d);
+		(void)cli_fail(c, 0, "the accounts of %.*s are kept elsewhere: %.*s", STR_ARG(d->name), STR_ARG(buf_str(&b)));
+	}
+}
+
 static YIELDS int list(struct cli *c, struct directory *d, enum directory_kind kind)
 {
 	struct directory_list_in in = { .kind = kind, .match = c->args_n > 1 ? str_sub(c->args[1], 0, 320) : STR("") };
@@ -116,6 +130,8 @@ static YIELDS int list(struct cli *c, struct directory *d, enum directory_kind k
 	}
 	if (c->json)
 		cli_print(c, STR("]\n"));
+	if (kind == DIRECTORY_KIND_ACCOUNT)
+		say_what_is_elsewhere(c);
 	return 0;
 }
 

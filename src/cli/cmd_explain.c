@@ -68,7 +68,9 @@ static const char *what_is_missing(const struct explain *x)
 	if (x->online)
 		return "";
 	for (size_t i = 0; i < c->domains_n; i++)
-		if (str_eq(c->domains[i].name, domain) && c->domains[i].aliases.n)
+		if (str_eq(c->domains[i].name, domain) && c->domains[i].accounts != ACCOUNTS_KIND_SQLITE)
+			return "its accounts are kept elsewhere, and were not looked at: start the server";
+		else if (str_eq(c->domains[i].name, domain) && c->domains[i].aliases.n)
 			return "its file of aliases was not read";
 	for (size_t i = 0; i < c->relay_domains_n; i++)
 		if (str_eq(c->relay_domains[i].name, domain) && c->relay_domains[i].recipients.n)

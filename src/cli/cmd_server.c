@@ -19,6 +19,8 @@ YIELDS int cmd_check(struct cli *c) /* yields: indirect */
 		return EXIT_USAGE;
 	struct conf_errors *errs = ARENA_NEW(&c->arena, struct conf_errors);
 	enum err e = errs ? conf_load(c->w, c->conf_path, &c->arena, &c->conf, errs) : ERR_NO_MEMORY;
+	if (e == ERR_NONE)
+		e = conf_check_files(c->w, &c->arena, errs);
 	if (e == ERR_NONE) {
 		int status = cli_check_certificates(c);
 		if (status)

@@ -31,7 +31,9 @@ int cmd_reload(struct cli *c)
 	if (e != ERR_NONE)
 		return cli_call_failed(c, e);
 	cli_print_certificates(c, out.certificates, out.certificates_n);
-	cli_print(c, STR("certificates and keys were read again; for the rest of the configuration restart the server\n"));
+	if (!out.accounts_good)
+		return cli_fail(c, EXIT_CONFIG, "a file of accounts cannot be used; what was read before stays in use: the server's log says why");
+	cli_print(c, STR("certificates, keys and files of accounts were read again; for the rest of the configuration restart the server\n"));
 	return out.good ? 0 : EXIT_CONFIG;
 }
 

@@ -21,16 +21,23 @@
 #define CONF_FILE_MAX ((size_t)4 << 20)
 #define CONF_INCLUDE_DEPTH 8u
 #define CONF_ERRORS_MAX 100u
+#define CONF_FILES_MAX 100u
 
 struct conf_error {
 	struct str file;
 	unsigned line, column; /* 1-based; 0: the file as a whole */
 	struct str text;
 };
+struct conf_file { /* that the configuration names, and where it does */
+	struct str path, file;
+	unsigned line, column;
+};
 struct conf_errors {
 	struct conf_error v[CONF_ERRORS_MAX];
 	size_t n;
 	size_t more; /* beyond the table */
+	struct conf_file files[CONF_FILES_MAX]; /* for conf_check_files() */
+	size_t files_n;
 };
 
 /* BLOCKING. ERR_SYNTAX when errs->n > 0; strings live in `arena`. */
@@ -39,6 +46,10 @@ enum err conf_load(struct world *w, struct str path, struct arena *arena, struct
 /* The same from memory; `file` is only for messages, `include` is refused. */
 enum err conf_parse(struct str text, struct str file, struct arena *arena, struct conf *conf_out,
 		    struct conf_errors *errs) MUST_CHECK;
+/* BLOCKING. Files of accounts that cannot be opened become errors: ERR_SYNTAX. A server starts without them. */
+enum err conf_check_files(struct world *w, struct arena *arena, struct conf_errors *errs) MUST_CHECK;
+/* Whether clients may be offered SCRAM: all domains keep the keys that it takes. */
+bool conf_offers_scram(const struct conf *c);
 /* Whether a domain is meant by a pattern of a route: example.org, *.example.org (what is below it), or <>. */
 bool conf_pattern_fits(struct str pattern, struct str domain);
 /* "file:line:column: text\n" for each. */

@@ -52,6 +52,10 @@ void conf_set_value(struct parser *p, const struct conf_directive *d, void *base
 /* Gives the directives of a block their defaults, through the same code as what is written. */
 void conf_set_defaults(struct parser *p, enum conf_block block, void *base);
 
+/* ---- conf_accounts.c ---- */
+
+void conf_set_accounts(struct parser *p, struct conf_domain *d);
+
 /* ---- conf_route.c ---- */
 
 void conf_set_patterns(struct parser *p, void *at);

@@ -46,7 +46,7 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_LISTEN, "hide_client", CONF_BOOL, LIS(hide_client), "no", 0, 0, "Leaves name and address of clients that have logged in out of Received: where people write from is nobody's business. Log and history have them." },
 	{ CONF_IN_LISTEN, "auth_in_clear", CONF_BOOL, LIS(auth_in_clear), "no", 0, 0, "Takes passwords without TLS. Whoever is on the way can read them: for listeners of this machine alone." },
 
-	{ CONF_IN_DOMAIN, "accounts", CONF_CHOICE, 0, "sqlite", 0, 0, "Where the domain's accounts are: the built-in database." },
+	{ CONF_IN_DOMAIN, "accounts", CONF_ACCOUNTS, DOM(accounts), "sqlite", 0, 0, "Where the domain's accounts and their passwords are. sqlite: the built-in database, by `godwit account`. passwd_file FILE: Dovecot's file, a line each: user:{SCHEME}hash:…; the word scram behind it: all of its passwords are {SCRAM-SHA-256}. dovecot unix:/PATH unix:/PATH: a running Dovecot, by its sockets auth-client (passwords) and auth-userdb (who exists). See docs/accounts.md." },
 	{ CONF_IN_DOMAIN, "mailbox", CONF_MAILBOX, DOM(mailbox), "maildir", 0, 0, "Who keeps the mailboxes: maildir, here, below `mail`; lmtp, the server of the first route that fits, which must be one by lmtp." },
 	{ CONF_IN_DOMAIN, "aliases", CONF_PATH, DOM(aliases), "", 0, 0, "File of aliases, a line each: name: target, target. Beside those of `godwit alias`." },
 	{ CONF_IN_DOMAIN, "subaddress", CONF_TEXT, DOM(subaddress), "+", 0, 0, "Characters that begin a detail: user+detail is user (RFC 5233). \"\": none." },

@@ -23,7 +23,7 @@ enum conf_kind {
 	CONF_SERVERS,	/* list of ip with ports, 53 unless given; one or more words */
 	CONF_STUB,	/* one more element of conf.resolver.stubs */
 	CONF_MAILBOX,	/* enum mailbox_kind, of the open domain block */
-	CONF_CHOICE,	/* nothing is stored: the word must be the default */
+	CONF_ACCOUNTS,	/* of the open domain block: where its accounts are */
 	CONF_PATTERNS,	/* list of conf_word: domains, *.domains and <> */
 	CONF_VIA,	/* of the open route block: kind and hops */
 	CONF_SOURCE,	/* of the open route block: outbound addresses */

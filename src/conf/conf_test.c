@@ -93,6 +93,13 @@ static const struct {
 	{ GOOD "relay_from 10.0.0.1/8;", 2, 12, "is not a network" },
 	{ GOOD "relay_from 10.0.0.0/33;", 2, 12, "is not a network" },
 	{ GOOD "spool relative/path;", 2, 7, "absolute path" },
+	{ GOOD "domain a.org { accounts ldap; }", 2, 25, "passwd_file or dovecot" },
+	{ GOOD "domain a.org { accounts sqlite x; }", 2, 32, "nothing stands behind" },
+	{ GOOD "domain a.org { accounts passwd_file; }", 2, 16, "takes one file" },
+	{ GOOD "domain a.org { accounts passwd_file /a b; }", 2, 16, "takes one file" },
+	{ GOOD "domain a.org { accounts passwd_file a; }", 2, 37, "absolute path" },
+	{ GOOD "domain a.org { accounts dovecot unix:/a; }", 2, 16, "takes two sockets" },
+	{ GOOD "domain a.org { accounts dovecot unix:/a /b; }", 2, 41, "a socket" },
 	{ GOOD "domain ex..org { }", 2, 8, "not a domain name" },
 	{ GOOD "domain a.org { } domain A.ORG { }", 2, 25, "given twice" },
 	{ GOOD "relay_domain a..org { }", 2, 14, "not a domain name" },
@@ -196,6 +203,25 @@ static void tls_of_listeners(void **state)
 	assert_str(r->conf.tls.certificates[1].certificate, STR("/b"));
 	assert_str(r->conf.tls.certificates[1].key, STR("/bk"));
 	assert_true(r->conf.tls.least_1_3);
+	done(r);
+}
+
+static void knows_where_accounts_are(void **state)
+{
+	struct result *r = parse(GOOD "domain a.org { } domain b.org { accounts passwd_file /b scram; }");
+	assert_int_equal(r->errs.n, 0);
+	assert_int_equal(r->conf.domains[0].accounts, ACCOUNTS_KIND_SQLITE);
+	assert_int_equal(r->conf.domains[1].accounts, ACCOUNTS_KIND_PASSWD_FILE);
+	assert_str(r->conf.domains[1].accounts_path, STR("/b"));
+	assert_true(conf_offers_scram(&r->conf));
+	assert_int_equal(r->errs.files_n, 1);
+	assert_int_equal(r->errs.files[0].column, 54);
+	done(r);
+	r = parse(GOOD "domain b.org { accounts dovecot unix:/p unix:/u; }");
+	assert_int_equal(r->errs.n, 0);
+	assert_str(r->conf.domains[0].accounts_path, STR("/p"));
+	assert_str(r->conf.domains[0].accounts_users, STR("/u"));
+	assert_false(conf_offers_scram(&r->conf));
 	done(r);
 }
 
@@ -371,7 +397,7 @@ static void units(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(understands_a_whole_file), cmocka_unit_test(tls_of_listeners), cmocka_unit_test(says_what_is_wrong),
+		cmocka_unit_test(understands_a_whole_file), cmocka_unit_test(tls_of_listeners), cmocka_unit_test(knows_where_accounts_are), cmocka_unit_test(says_what_is_wrong),
 		cmocka_unit_test(knows_where_to_ask_the_dns),
 		cmocka_unit_test(default_route_is_always_there), cmocka_unit_test(understands_routes),
 		cmocka_unit_test(says_all_at_once),	    cmocka_unit_test(manual_names_every_directive),

@@ -20,11 +20,11 @@ struct auth_cached {
 	char label[64];
 };
 
-enum err auth_init(struct auth *a, struct proc *p, struct directory *d, struct str secret)
+enum err auth_init(struct auth *a, struct proc *p, struct directory *d, const struct backends *b, struct str secret)
 {
 	struct sip_key key;
 	world_random(p->w, &key, sizeof key);
-	*a = (struct auth){ .p = p, .directory = d, .secret = secret };
+	*a = (struct auth){ .p = p, .directory = d, .backends = b, .secret = secret };
 	world_random(p->w, a->cache_key, sizeof a->cache_key);
 	guesses_init(&a->guesses, p->mem, key);
 	a->cache = mem_alloc(p->mem, AUTH_CACHE_MAX * sizeof a->cache[0]);
@@ -116,6 +116,9 @@ struct check {
 	const struct credential *list;
 	size_t n, which;
 	struct str password, prepared;
+	struct str stand_in; /* compared when there is nothing to compare with; empty: NOBODYS_HASH */
+	bool readable;	     /* the password is one */
+	bool elsewhere;	     /* nothing is stored */
 	bool right;
 	unsigned char random[PASSWORD_SALT_BYTES];
 	char rehash[PASSWORD_HASH_MAX]; /* of a weak hash, once the password is known to be right */
@@ -148,7 +151,7 @@ static void check_run(struct world *w UNUSED, void *arg)
 {
 	struct check *k = arg;
 	const struct credential *main_one = k->n && k->list[0].label.n == 0 && k->list[0].hash.n ? &k->list[0] : NULL;
-	struct str hash = main_one ? main_one->hash : STR(NOBODYS_HASH);
+	struct str hash = main_one ? main_one->hash : k->stand_in.n ? k->stand_in : STR(NOBODYS_HASH);
 	bool right = false;
 	if (password_check(hash, k->prepared, &right) != ERR_NONE)
 		right = false;
@@ -159,7 +162,7 @@ static void check_run(struct world *w UNUSED, void *arg)
 	if (!k->right)
 		check_app_passwords(k);
 	struct buf b = buf_fixed(k->rehash, sizeof k->rehash);
-	if (k->right && k->which == 0 && main_one && password_is_weak(hash) && password_hash(k->prepared, k->random, &b) == ERR_NONE)
+	if (k->right && k->which == 0 && main_one && !k->elsewhere && password_is_weak(hash) && password_hash(k->prepared, k->random, &b) == ERR_NONE)
 		k->rehash_n = b.n;
 }
 
@@ -205,13 +208,39 @@ static bool may_begin(struct auth *a, const struct ip *client, struct str accoun
 	return false;
 }
 
-static YIELDS enum err compare(struct auth *a, struct str account, struct check *k, struct arena *arena)
+/* Of the database or of the domain's back end; stand_in: what to compare with when there is none. */
+static enum err credentials_of(struct auth *a, struct str account, struct arena *arena, struct credential **list_out, size_t *n_out,
+			       struct credential *stand_in_out)
+{
+	struct backend *b = backends_find(a->backends, account);
+	*stand_in_out = (struct credential){ .hash = STR(""), .scram256 = STR(""), .scram1 = STR("") };
+	if (!b)
+		return directory_credentials(a->directory, account, arena, list_out, n_out);
+	*n_out = 0;
+	return b->ops->credentials ? b->ops->credentials(b, account, arena, list_out, n_out, stand_in_out) : ERR_NONE;
+}
+
+/* By a back end that compares itself: bounded by it, so that its being slow leaves the others their places. */
+static YIELDS enum err compare_elsewhere(struct backend *b, const struct ip *client, struct str account, struct check *k, struct arena *arena)
+{
+	static const struct credential main_one;
+	k->list = &main_one;
+	k->n = 1;
+	return k->readable ? b->ops->check(b, account, k->password, client, arena, &k->right) : ERR_NONE;
+}
+
+static YIELDS enum err compare(struct auth *a, const struct ip *client, struct str account, struct check *k, struct arena *arena)
 {
 	unsigned char mac[MAC_BYTES];
-	struct credential *list;
+	struct credential *list = NULL, stand_in;
 	struct str label;
-	TRY(directory_credentials(a->directory, account, arena, &list, &k->n));
+	struct backend *b = backends_find(a->backends, account);
+	if (b && b->ops->check)
+		return compare_elsewhere(b, client, account, k, arena);
+	TRY(credentials_of(a, account, arena, &list, &k->n, &stand_in));
 	k->list = list;
+	k->elsewhere = b != NULL;
+	k->stand_in = stand_in.hash;
 	bool have_mac = k->n > 0 && cache_mac(a, account, k->prepared, list, k->n, mac);
 	if (have_mac && cache_get(a, mac, &label)) {
 		for (size_t i = 0; i < k->n; i++)
@@ -243,14 +272,14 @@ enum err auth_password(struct auth *a, const struct auth_password_in *in, struct
 		return arena_err(arena);
 	k->password = k->prepared = in->password;
 	bool named = auth_account(&a->p->conf, in->authcid, arena, &account) == ERR_NONE;
-	bool readable = password_prepare(arena, in->password, &k->prepared) == ERR_NONE;
+	k->readable = password_prepare(arena, in->password, &k->prepared) == ERR_NONE;
 	TRY(arena_err(arena));
 	out->result = AUTH_RESULT_SLOW_DOWN;
 	out->text = STR("too many wrong passwords from there");
 	if (!may_begin(a, &in->client, account))
 		return ERR_NONE;
-	enum err e = compare(a, account, k, arena);
-	bool right = e == ERR_NONE && named && readable && k->right, itself = acts_for_itself(&a->p->conf, in->authzid, account, arena);
+	enum err e = compare(a, &in->client, account, k, arena);
+	bool right = e == ERR_NONE && named && k->readable && k->right, itself = acts_for_itself(&a->p->conf, in->authzid, account, arena);
 	out->result = e != ERR_NONE ? AUTH_RESULT_UNAVAILABLE : right && itself ? AUTH_RESULT_ACCEPTED : AUTH_RESULT_REFUSED;
 	out->text = e != ERR_NONE ? str_z(err_name(e)) : !right ? k->n ? STR("wrong password") : STR("no such account, or it has no password") :
 						       STR("it asked to act for another account");
@@ -271,12 +300,12 @@ enum err auth_password(struct auth *a, const struct auth_password_in *in, struct
 
 /* The keys of the account's passwords for this mechanism; all with the salt of the first. */
 static enum err scram_list(struct auth *a, struct str account, bool sha256, struct arena *arena, struct scram_keys *keys, struct str *labels,
-			   size_t *n_out)
+			   size_t *n_out, struct credential *stand_in_out)
 {
-	struct credential *list;
+	struct credential *list = NULL;
 	size_t n;
 	*n_out = 0;
-	TRY(directory_credentials(a->directory, account, arena, &list, &n));
+	TRY(credentials_of(a, account, arena, &list, &n, stand_in_out));
 	for (size_t i = 0; i < n; i++) {
 		struct scram_keys *k = &keys[*n_out];
 		if (scram_keys_read(sha256, sha256 ? list[i].scram256 : list[i].scram1, k) != ERR_NONE)
@@ -302,16 +331,21 @@ enum err auth_scram_first(struct auth *a, const struct auth_scram_first_in *in, 
 {
 	struct str account = in->user, *labels = ARENA_ARRAY(arena, struct str, DIRECTORY_CREDENTIALS_MAX);
 	struct scram_keys *keys = ARENA_ARRAY(arena, struct scram_keys, DIRECTORY_CREDENTIALS_MAX);
+	struct credential stand_in = { .scram256 = STR("") };
+	struct scram_keys shape;
 	unsigned char salt[EVP_MAX_MD_SIZE];
 	size_t n = 0;
 	TRY(arena_err(arena));
 	if (auth_account(&a->p->conf, in->user, arena, &account) == ERR_NONE)
-		TRY(scram_list(a, account, in->sha256, arena, keys, labels, &n));
+		TRY(scram_list(a, account, in->sha256, arena, keys, labels, &n, &stand_in));
 	if (n == 0 && !made_up_salt(a, account, in->sha256, salt))
 		return ERR_NO_MEMORY;
+	/* what is made up looks like what is there (H65) */
+	bool shaped = stand_in.scram256.n && scram_keys_read(true, stand_in.scram256, &shape) == ERR_NONE && shape.salt_n <= MAC_BYTES;
 	out->result = AUTH_RESULT_ACCEPTED;
-	out->iterations = n ? keys[0].iterations : SCRAM_ITERATIONS;
-	out->salt = arena_str(arena, n ? str_of((const char *)keys[0].salt, keys[0].salt_n) : str_of((const char *)salt, PASSWORD_SALT_BYTES));
+	out->iterations = n ? keys[0].iterations : shaped ? shape.iterations : SCRAM_ITERATIONS;
+	out->salt = arena_str(arena, n ? str_of((const char *)keys[0].salt, keys[0].salt_n) :
+				     str_of((const char *)salt, shaped ? shape.salt_n : PASSWORD_SALT_BYTES));
 	return arena_err(arena);
 }
 
@@ -320,6 +354,7 @@ enum err auth_scram_final(struct auth *a, const struct auth_scram_final_in *in, 
 	int64_t since_ns = begun(a);
 	struct str account = STR(""), *labels = ARENA_ARRAY(arena, struct str, DIRECTORY_CREDENTIALS_MAX);
 	struct scram_keys *keys = ARENA_ARRAY(arena, struct scram_keys, DIRECTORY_CREDENTIALS_MAX);
+	struct credential stand_in;
 	unsigned char signature[SCRAM_KEY_MAX];
 	size_t n = 0, which;
 	TRY(arena_err(arena));
@@ -328,7 +363,7 @@ enum err auth_scram_final(struct auth *a, const struct auth_scram_final_in *in, 
 	out->text = STR("too many wrong passwords from there");
 	if (!may_begin(a, &in->client, account))
 		return ERR_NONE;
-	enum err e = named ? scram_list(a, account, in->sha256, arena, keys, labels, &n) : ERR_NONE;
+	enum err e = named ? scram_list(a, account, in->sha256, arena, keys, labels, &n, &stand_in) : ERR_NONE;
 	for (which = 0; which < n; which++)
 		if (scram_check(&keys[which], in->auth_message, in->proof, signature))
 			break;

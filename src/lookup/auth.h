@@ -10,7 +10,7 @@
 #ifndef LOOKUP_AUTH_H
 #define LOOKUP_AUTH_H
 
-#include "lookup/directory.h"
+#include "lookup/backend.h"
 #include "lookup/guesses.h"
 #include "proc/proc.h"
 
@@ -23,6 +23,7 @@ struct auth_cached;
 struct auth {
 	struct proc *p;
 	struct directory *directory;
+	const struct backends *backends; /* of domains whose accounts are kept elsewhere */
 	struct guesses guesses;
 	struct str secret; /* of salts that are made up */
 	struct auth_cached *cache;
@@ -30,8 +31,8 @@ struct auth {
 	size_t under_way;
 	struct counter *right, *wrong, *slowed, *cache_hits, *rehashed;
 };
-/* secret lives as long as the process. */
-enum err auth_init(struct auth *a, struct proc *p, struct directory *d, struct str secret) MUST_CHECK;
+/* secret and b live as long as the process. */
+enum err auth_init(struct auth *a, struct proc *p, struct directory *d, const struct backends *b, struct str secret) MUST_CHECK;
 void auth_done(struct auth *a);
 
 YIELDS enum err auth_password(struct auth *a, const struct auth_password_in *in, struct arena *arena, struct auth_password_out *out) MUST_CHECK;

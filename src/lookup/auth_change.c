@@ -57,6 +57,13 @@ bool auth_change_begin(struct directory *d, struct world *w, const struct conf *
 	*c = (struct auth_change){ .label = in->label, .remove = in->remove };
 	if (auth_account(conf, in->account, arena, &c->account) != ERR_NONE)
 		return refuse(c, STR("that is not an account: write local-part@domain"));
+	const struct conf_domain *elsewhere = backend_domain(conf, c->account);
+	if (elsewhere) {
+		struct buf b = buf_fixed(arena_alloc(arena, 1200), 1200);
+		buf_addf(&b, "the accounts of %.*s and their passwords are kept elsewhere: ", STR_ARG(elsewhere->name));
+		backend_name_add(&b, elsewhere);
+		return refuse(c, buf_str(&b));
+	}
 	if (directory_find(d, DIRECTORY_KIND_ACCOUNT, c->account, arena, NULL) != ERR_NONE)
 		return refuse(c, arena_strf(arena, "there is no account %.*s; add it with: godwit account add %.*s", STR_ARG(c->account), STR_ARG(c->account)));
 	if (!is_label(c->label))

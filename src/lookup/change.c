@@ -65,6 +65,19 @@ static enum err check_targets(const struct resolver *r, struct arena *arena, str
 	return ERR_NONE;
 }
 
+/* Where the accounts of its domain are, if that is not here. */
+static bool is_kept_elsewhere(const struct conf *c, struct str account, struct arena *arena, struct directory_change_out *out)
+{
+	const struct conf_domain *d = backend_domain(c, account);
+	if (!d)
+		return false;
+	struct buf b = buf_fixed(arena_alloc(arena, 1200), 1200);
+	buf_addf(&b, "the accounts of %.*s are kept elsewhere: ", STR_ARG(d->name));
+	backend_name_add(&b, d);
+	say(out, buf_str(&b));
+	return true;
+}
+
 enum err lookup_change(struct directory *d, const struct conf *c, const struct directory_change_in *in, int64_t now_ms,
 		       struct arena *arena, struct directory_change_out *out)
 {
@@ -81,6 +94,8 @@ enum err lookup_change(struct directory *d, const struct conf *c, const struct d
 		name = lower(arena, name);
 	} else {
 		TRY(check_address(&r, arena, name, in->kind == DIRECTORY_KIND_ALIAS ? FOR_ALIAS : FOR_ACCOUNT, &name, out));
+		if (out->done && in->kind == DIRECTORY_KIND_ACCOUNT && is_kept_elsewhere(c, name, arena, out))
+			return arena_err(arena);
 		if (out->done && in->kind == DIRECTORY_KIND_ALIAS)
 			TRY(check_targets(&r, arena, in->targets, &targets, out));
 	}

@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "lookup/auth.h"
 #include "lookup/budget.h"
+#include "lookup/elsewhere.h"
 #include "lookup/resolve.h"
 #include "lookup/secret.h"
 #include "smtp/address.h"
@@ -16,6 +17,7 @@
 #define CALL_ARENA_MAX ((size_t)2 << 20)
 #define ALIAS_FILE_MAX ((size_t)16 << 20)
 #define SMTPDS_MAX 32u
+#define ASK_ROUNDS_MAX 10u
 
 struct lookup {
 	struct proc *p;
@@ -23,6 +25,7 @@ struct lookup {
 	struct arena arena;
 	struct table file_aliases, relay_recipients;
 	struct srs srs;
+	struct elsewhere elsewhere;
 	struct auth auth;
 	struct budgets budgets;
 	struct str dir;
@@ -162,6 +165,7 @@ static struct resolver resolver_of(struct lookup *l)
 		.directory = l->directory,
 		.file_aliases = &l->file_aliases,
 		.relay_recipients = &l->relay_recipients,
+		.backends = &l->elsewhere.backends,
 		.srs = &l->srs,
 		.now_ms = world_wall_ms(l->p->w),
 	};
@@ -177,17 +181,34 @@ static bool is_smtpd(const struct lookup *l, const struct ipc *from)
 	return false;
 }
 
-static enum err on_rcpt(void *self, struct ipc *from, const struct lookup_rcpt_in *in, struct arena *arena,
-			struct lookup_rcpt_out *out)
+/* resolve_rcpt(), which does not wait, and between the calls what it has to know: an alias leads to the next question. */
+static YIELDS enum err resolve_and_ask(struct lookup *l, const struct lookup_rcpt_in *in, struct arena *arena, struct lookup_rcpt_out *out)
+{
+	struct backend_answers answers = { .arena = arena };
+	uint64_t generation = l->generation;
+	enum err e = ERR_BUSY;
+	for (unsigned round = 0; e == ERR_BUSY && round < ASK_ROUNDS_MAX; round++) {
+		struct resolver r = resolver_of(l);
+		r.answers = &answers;
+		*out = (struct lookup_rcpt_out){ 0 };
+		e = resolve_rcpt(&r, in, arena, out);
+		if (e == ERR_BUSY)
+			TRY(answers.open ? backend_ask(&answers) : ERR_LIMIT);
+	}
+	out->generation = generation;
+	out->cacheable = out->cacheable && answers.n == 0; /* B4 */
+	return e;
+}
+
+static YIELDS enum err on_rcpt(void *self, struct ipc *from, const struct lookup_rcpt_in *in, struct arena *arena,
+			       struct lookup_rcpt_out *out)
 {
 	struct lookup *l = self;
-	struct resolver r = resolver_of(l);
 	struct lookup_rcpt_in asked = *in;
 	counter_add(l->questions, 1);
 	if (asked.client.family == IP_UNIX && is_smtpd(l, from))
 		asked.client.family = IP_NONE; /* R3: who talks to strangers cannot lend our own rights */
-	enum err e = resolve_rcpt(&r, &asked, arena, out);
-	out->generation = l->generation;
+	enum err e = resolve_and_ask(l, &asked, arena, out);
 	counter_add(e != ERR_NONE ? l->failed : out->verdict == VERDICT_ACCEPT ? l->accepted : l->refused, 1);
 	if (e != ERR_NONE)
 		log_io_error(&l->p->log, (struct log_ids){ 0 }, STR("look up a recipient"), e, in->address);
@@ -285,8 +306,9 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	TRY(arena_err(&l->arena));
 	TRY(directory_open(p->w, l->dir, &l->directory));
 	TRY(secret_load(p, l->dir, &l->arena, &l->srs));
-	TRY(auth_init(&l->auth, p, l->directory, l->srs.secrets[0]));
-	jail_out->may = WORLD_MAY_FILES | WORLD_MAY_DATABASE | WORLD_MAY_THREADS;
+	TRY(elsewhere_open(&l->elsewhere, p, l->srs.secrets[0]));
+	TRY(auth_init(&l->auth, p, l->directory, &l->elsewhere.backends, l->srs.secrets[0]));
+	jail_out->may = WORLD_MAY_FILES | WORLD_MAY_DATABASE | WORLD_MAY_THREADS | (l->elsewhere.links_n ? WORLD_MAY_CONNECT_PATH : 0);
 	jail_out->dirs = &l->dir;
 	jail_out->dir_count = 1;
 	return ERR_NONE;
@@ -295,6 +317,7 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 static YIELDS void stop(struct proc *p UNUSED, void *self) /* yields: indirect */
 {
 	struct lookup *l = self;
+	elsewhere_close(&l->elsewhere);
 	auth_done(&l->auth);
 	budgets_done(&l->budgets);
 	directory_close(l->directory);
@@ -329,15 +352,14 @@ static enum err on_scram_final(void *self, struct ipc *from UNUSED, const struct
 }
 
 /* An account may call itself whatever is delivered to it. */
-static enum err on_sender(void *self, struct ipc *from UNUSED, const struct auth_sender_in *in, struct arena *arena,
+static YIELDS enum err on_sender(void *self, struct ipc *from UNUSED, const struct auth_sender_in *in, struct arena *arena,
 			  struct auth_sender_out *out)
 {
 	struct lookup *l = self;
-	struct resolver r = resolver_of(l);
 	struct lookup_rcpt_in asked = { .client = { .family = IP_NONE }, .address = in->address, .smtputf8 = true };
 	struct lookup_rcpt_out found = { 0 };
 	out->allowed = in->address.n == 0;
-	TRY(resolve_rcpt(&r, &asked, arena, &found));
+	TRY(resolve_and_ask(l, &asked, arena, &found));
 	for (size_t i = 0; found.verdict == VERDICT_ACCEPT && i < found.targets_n; i++)
 		out->allowed = out->allowed || str_eq_nocase(found.targets[i].address, in->account);
 	return ERR_NONE;
@@ -382,10 +404,20 @@ static enum err on_account_passwords(void *self, struct ipc *from UNUSED, const 
 	return auth_list(l->directory, in, arena, out);
 }
 
+static YIELDS enum err on_load(void *self, struct ipc *from UNUSED, const struct accounts_load_in *in, struct arena *arena,
+			       struct accounts_load_out *out)
+{
+	struct lookup *l = self;
+	enum err e = elsewhere_load(&l->elsewhere, in, arena, out);
+	if (e == ERR_NONE && out->good)
+		changed(l); /* B4 */
+	return e;
+}
+
 static const struct ipc_handlers handlers = {
 	.lookup_rcpt = on_rcpt, .lookup_forward = on_forward, .directory_change = on_change, .directory_list = on_list,
 	.auth_password = on_password, .auth_scram_first = on_scram_first, .auth_scram_final = on_scram_final, .auth_sender = on_sender,
-	.auth_charge = on_charge, .account_password = on_account_password, .account_passwords = on_account_passwords,
+	.auth_charge = on_charge, .accounts_load = on_load, .account_password = on_account_password, .account_passwords = on_account_passwords,
 };
 
 const struct proc_ops lookup_ops = {

@@ -66,6 +66,23 @@ static bool take_scheme(struct str hash, struct str *text_out)
 	return false;
 }
 
+static bool is_argon2(struct str hash, struct str *text_out)
+{
+	*text_out = hash;
+	if (str_starts_nocase(hash, STR("{ARGON2ID}")))
+		*text_out = str_sub(hash, 10, hash.n);
+	else if (str_starts_nocase(hash, STR("{ARGON2I}")))
+		*text_out = str_sub(hash, 9, hash.n);
+	return str_starts(*text_out, STR("$argon2"));
+}
+
+bool password_is_understood(struct str hash)
+{
+	struct argon2_hash h;
+	struct str text;
+	return is_argon2(hash, &text) ? argon2_read(text, &h) == ERR_NONE : take_scheme(hash, &text);
+}
+
 static enum err run_crypt(struct str password, const char *setting, struct str *hash_out, struct crypt_data *data)
 {
 	char word[PASSWORD_MAX + 1];
@@ -114,7 +131,12 @@ enum err password_check(struct str hash, struct str password, bool *right_out)
 {
 	char setting[PASSWORD_HASH_MAX];
 	struct str text, made;
+	struct argon2_hash argon2;
 	*right_out = false;
+	if (is_argon2(hash, &text)) {
+		TRY(argon2_read(text, &argon2));
+		return argon2_check(&argon2, password, right_out);
+	}
 	if (!take_scheme(hash, &text) || text.n >= sizeof setting || str_find(text, '\0') < text.n)
 		return ERR_SYNTAX;
 	memcpy(setting, text.p, text.n);

@@ -4,7 +4,8 @@
  * and in the command line; pure but for libcrypt and libcrypto, and knows no account.
  *
  * A hash is "{SCHEME}text" as Dovecot writes it, or bare "$y$…". Made here: yescrypt. Understood: whatever
- * crypt(5) knows (yescrypt, bcrypt, SHA-512 and SHA-256; {CRYPT}, {BLF-CRYPT}, {SHA512-CRYPT}, {SHA256-CRYPT}).
+ * crypt(5) knows (yescrypt, bcrypt, SHA-512 and SHA-256; {CRYPT}, {BLF-CRYPT}, {SHA512-CRYPT}, {SHA256-CRYPT}),
+ * and Argon2 (argon2.c: {ARGON2ID}, {ARGON2I}), which other programs make.
  * Not understood, and so never right: everything reversible or unsalted ({PLAIN}, {MD5}, …).
  */
 #ifndef LOOKUP_PASSWORD_H
@@ -27,8 +28,24 @@ enum err password_prepare(struct arena *a, struct str password, struct str *out)
 enum err password_hash(struct str password, const unsigned char random[PASSWORD_SALT_BYTES], struct buf *b) MUST_CHECK;
 /* ERR_SYNTAX: a scheme or hash that is not understood. */
 enum err password_check(struct str hash, struct str password, bool *right_out) MUST_CHECK;
+/* Whether password_check() understands it, as far as can be told without a password. */
+bool password_is_understood(struct str hash);
 /* Whether it should be made anew when the password is known next time. */
 bool password_is_weak(struct str hash);
+
+/* ---- Argon2 (RFC 9106), as "$argon2id$v=19$m=65536,t=3,p=1$salt$hash" ------------------------------------ */
+
+#define ARGON2_KIB_MAX (1u << 18) /* 256 MiB */
+#define ARGON2_PASSES_MAX 32u
+#define ARGON2_LANES_MAX 16u
+struct argon2_hash {
+	bool id; /* argon2id; else argon2i */
+	uint32_t version, kib, passes, lanes;
+	size_t salt_n, hash_n;
+	unsigned char salt[64], hash[64];
+};
+enum err argon2_read(struct str text, struct argon2_hash *out) MUST_CHECK;
+enum err argon2_check(const struct argon2_hash *h, struct str password, bool *right_out) MUST_CHECK;
 
 /* ---- SCRAM (RFC 5802 §3) ---------------------------------------------------------------------------- */
 

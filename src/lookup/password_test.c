@@ -99,6 +99,39 @@ static void hashes_of_others(void **state UNUSED)
 	}
 }
 
+/* The reference implementation's own examples, and one with two lanes that another program made. */
+static void argon2(void **state UNUSED)
+{
+	static const struct {
+		struct str hash, password;
+	} good[] = {
+		{ STR("{ARGON2I}$argon2i$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$wWKIMhR9lyDFvRz9YTZweHKfbftvj+qf+YFY4NeBbtA"), STR("password") },
+		{ STR("{argon2id}$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"), STR("password") },
+		{ STR("$argon2id$v=19$m=19456,t=2,p=2$c29tZXNhbHRzb21lc2FsdA$1lllPIVvRhHBLq+fZAaqSVu6vt4mR2I9QEvtxXc3Er4"), STR("correct horse") },
+	};
+	static const struct str bad[] = {
+		STR("$argon2d$v=19$m=64,t=1,p=1$c29tZXNhbHQ$AAECAwQFBgcICQoLDA0ODw"), STR("$argon2id$v=19$m=262145,t=1,p=1$c29tZXNhbHQ$AAECAwQFBgcICQoLDA0ODw"),
+		STR("$argon2id$v=19$m=64,t=33,p=1$c29tZXNhbHQ$AAECAwQFBgcICQoLDA0ODw"), STR("$argon2id$v=19$m=64,t=1,p=17$c29tZXNhbHQ$AAECAwQFBgcICQoLDA0ODw"),
+		STR("$argon2id$v=19$m=8,t=1,p=2$c29tZXNhbHQ$AAECAwQFBgcICQoLDA0ODw"), STR("$argon2id$v=19$m=64,t=1,p=1$c2E$AAECAwQFBgcICQoLDA0ODw"),
+		STR("$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$AAEC"), STR("$argon2id$v=20$m=64,t=1,p=1$c29tZXNhbHQ$AAECAwQFBgcICQoLDA0ODw"),
+		STR("$argon2id$v=19$m=64,t=0,p=1$c29tZXNhbHQ$AAECAwQFBgcICQoLDA0ODw"), STR("$argon2id$"), STR("{ARGON2ID}$argon2id"),
+		STR("$argon2id$v=19$m=64,t=1,p=1,x=1$c29tZXNhbHQ$AAECAwQFBgcICQoLDA0ODw"),
+	};
+	bool right;
+	for (size_t i = 0; i < COUNT(good); i++) {
+		assert_true(password_is_understood(good[i].hash));
+		assert_int_equal(password_check(good[i].hash, good[i].password, &right), ERR_NONE);
+		assert_true(right);
+		assert_int_equal(password_check(good[i].hash, STR("Password"), &right), ERR_NONE);
+		assert_false(right);
+	}
+	for (size_t i = 0; i < COUNT(bad); i++) {
+		assert_false(password_is_understood(bad[i]));
+		assert_int_equal(password_check(bad[i], STR("password"), &right), ERR_SYNTAX);
+		assert_false(right);
+	}
+}
+
 static void own_hashes(void **state UNUSED)
 {
 	char room[PASSWORD_HASH_MAX], other[PASSWORD_HASH_MAX];
@@ -138,6 +171,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(rfc_examples, begin, end),  cmocka_unit_test_setup_teardown(bad_keys, begin, end),
 		cmocka_unit_test_setup_teardown(hashes_of_others, begin, end), cmocka_unit_test_setup_teardown(own_hashes, begin, end),
+		cmocka_unit_test_setup_teardown(argon2, begin, end),
 		cmocka_unit_test_setup_teardown(preparation, begin, end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,6 +20,7 @@ struct expansion {
 	struct step *todo; /* every address ever seen, so that each is expanded once */
 	size_t todo_n;
 	bool too_many;
+	bool waiting;  /* a back end is to be asked */
 	bool returned; /* a bounce to a reverse-path that we rewrote */
 };
 
@@ -113,6 +114,16 @@ static void add_mailbox(struct expansion *x, struct str local, struct str domain
 		add_target(x, TARGET_KIND_MAILBOX, address, resolve_mailbox(x->arena, local, domain));
 }
 
+/* Whether there is such an account: ERR_NONE, ERR_NOT_FOUND; ERR_BUSY: its back end is to be asked. */
+static enum err find_account(const struct resolver *r, struct str address)
+{
+	struct backend *b = r->backends && r->backends->n ? backends_find(r->backends, address) : NULL;
+	if (b)
+		return backend_answer(r->answers, b, address);
+	enum err e = directory_find(r->directory, DIRECTORY_KIND_ACCOUNT, address, NULL, NULL);
+	return e == ERR_BUSY ? ERR_LIMIT : e;
+}
+
 /* Alias or account of exactly this address. */
 static enum err try_exact(struct expansion *x, struct str local, struct str domain, bool catch_all, bool *hit_out)
 {
@@ -129,11 +140,12 @@ static enum err try_exact(struct expansion *x, struct str local, struct str doma
 		push_targets(x, targets, catch_all);
 	if (e != ERR_NOT_FOUND)
 		return e;
-	e = directory_find(x->r->directory, DIRECTORY_KIND_ACCOUNT, address, NULL, NULL);
+	e = find_account(x->r, address);
 	if (e == ERR_NONE)
 		add_mailbox(x, local, domain);
-	*hit_out = e == ERR_NONE;
-	return e == ERR_NOT_FOUND ? ERR_NONE : e;
+	x->waiting = x->waiting || e == ERR_BUSY; /* the other addresses meanwhile: what they need is asked for at once */
+	*hit_out = e == ERR_NONE || e == ERR_BUSY;
+	return e == ERR_NOT_FOUND || e == ERR_BUSY ? ERR_NONE : e;
 }
 
 static enum err try_domain(struct expansion *x, struct str domain, const struct conf_domain *cd, bool *hit_out)
@@ -208,9 +220,9 @@ static bool may_relay(const struct resolver *r, const struct ip *client)
 }
 
 /* R4. It must still be there: a session may be older than its account's end. */
-static enum err has_logged_in(const struct resolver *r, struct str account, struct arena *arena, bool *yes_out)
+static enum err has_logged_in(const struct resolver *r, struct str account, bool *yes_out)
 {
-	enum err e = account.n ? directory_find(r->directory, DIRECTORY_KIND_ACCOUNT, account, arena, NULL) : ERR_NOT_FOUND;
+	enum err e = account.n ? find_account(r, account) : ERR_NOT_FOUND;
 	*yes_out = e == ERR_NONE;
 	return e == ERR_NOT_FOUND ? ERR_NONE : e;
 }
@@ -285,7 +297,7 @@ static enum err elsewhere(struct expansion *x, const struct lookup_rcpt_in *in, 
 {
 	const struct conf_relay_domain *d = relay_domain_find(x->r->conf, domain);
 	bool logged_in;
-	TRY(has_logged_in(x->r, in->account, x->arena, &logged_in));
+	TRY(has_logged_in(x->r, in->account, &logged_in));
 	bool trusted = logged_in || may_relay(x->r, &in->client);
 	if (d)
 		to_relay_domain(x, d, address, trusted);
@@ -389,6 +401,8 @@ enum err resolve_rcpt(const struct resolver *r, const struct lookup_rcpt_in *in,
 		push(&x, address, false);
 	for (size_t i = 0; i < x.todo_n && !x.too_many; i++)
 		TRY(expand(&x, x.todo[i]));
+	if (x.waiting)
+		return ERR_BUSY;
 	judge(&x);
 	return arena_err(arena);
 }

@@ -20,7 +20,7 @@
 #ifndef LOOKUP_RESOLVE_H
 #define LOOKUP_RESOLVE_H
 
-#include "lookup/directory.h"
+#include "lookup/backend.h"
 #include "message/srs.h"
 
 #define RESOLVE_TARGETS_MAX 1000u
@@ -31,6 +31,8 @@ struct resolver {
 	struct directory *directory;
 	struct table *file_aliases; /* canonical address -> struct alias_entry; may be NULL */
 	struct table *relay_recipients; /* canonical addresses of relay domains; may be NULL */
+	const struct backends *backends; /* of domains whose accounts are kept elsewhere; may be NULL */
+	struct backend_answers *answers; /* what they said; NULL: nobody waits for them */
 	const struct srs *srs;		/* NULL: nothing is taken for a rewritten reverse-path */
 	int64_t now_ms;
 };
@@ -38,7 +40,10 @@ struct alias_entry {
 	struct str address, targets;
 };
 
-/* Fills the answer; an error is a failure of the directory (temporary). */
+/*
+ * Fills the answer; an error is a failure of the directory (temporary). ERR_BUSY with r->answers->open: back ends are
+ * to be asked by backend_ask(), and this again, with an empty answer.
+ */
 enum err resolve_rcpt(const struct resolver *r, const struct lookup_rcpt_in *in, struct arena *arena,
 		      struct lookup_rcpt_out *out) MUST_CHECK;
 /*

@@ -402,6 +402,80 @@ static void lists_in_pages(void **state)
 	assert_int_equal(seen, 120);
 }
 
+/* ---- accounts from elsewhere ---- */
+
+struct elsewhere {
+	struct backend backend;
+	unsigned asked;
+	bool dead;
+};
+
+static enum err must_be_asked(struct backend *b UNUSED, struct str account UNUSED)
+{
+	return ERR_BUSY;
+}
+
+static enum err exists(struct backend *b, struct str account)
+{
+	struct elsewhere *e = (struct elsewhere *)b;
+	e->asked++;
+	return e->dead ? ERR_CLOSED : str_starts(account, STR("u")) ? ERR_NONE : ERR_NOT_FOUND;
+}
+
+/* What lookup does: ask, and resolve again. */
+static enum err ask_elsewhere(struct fixture *f, struct elsewhere *x, struct lookup_rcpt_in in, struct lookup_rcpt_out *out)
+{
+	static const struct backend_ops ops = { .knows = must_be_asked, .exists = exists };
+	struct backend *list[] = { &x->backend };
+	struct backends backends = { list, 1 };
+	struct backend_answers answers = { .arena = &f->arena };
+	struct resolver r = resolver_of(f);
+	x->backend = (struct backend){ &ops, STR("a.org") };
+	r.backends = &backends;
+	r.answers = &answers;
+	enum err e = ERR_BUSY;
+	for (unsigned round = 0; e == ERR_BUSY && round < 10; round++) {
+		*out = (struct lookup_rcpt_out){ 0 };
+		e = resolve_rcpt(&r, &in, &f->arena, out);
+		if (e == ERR_BUSY) {
+			assert_true(answers.open);
+			TRY(backend_ask(&answers));
+		}
+	}
+	return e;
+}
+
+static void asks_who_keeps_the_accounts(void **state)
+{
+	static const struct {
+		const char *address, *account;
+		unsigned asked, code;
+		const char *mailboxes;
+	} questions[] = {
+		{ "u@a.org", "", 1, 0, "a.org/u" },
+		{ "u+tag@a.org", "", 1, 0, "a.org/u+tag" }, /* that is an account there, too */
+		{ "x+tag@a.org", "", 2, 550, "" },
+		{ "x@a.org", "", 1, 550, "" },
+		{ "All@a.org", "", 1, 550, "" }, /* what the database has does not count */
+		{ "v@b.org", "", 0, 0, "b.org/v" }, /* nobody waits */
+		{ "team@a.org", "", 1, 0, "a.org/u b.org/v" },
+		{ "nobody@b.org", "", 1, 550, "" },
+		{ "x@elsewhere.org", "u9@a.org", 1, 0, ">x@elsewhere.org" },
+		{ "x@elsewhere.org", "gone@a.org", 1, 550, "" },
+	};
+	struct fixture *f = *state;
+	struct lookup_rcpt_out out;
+	for (size_t i = 0; i < COUNT(questions); i++) {
+		struct elsewhere x = { 0 };
+		struct lookup_rcpt_in in = { .address = str_z(questions[i].address), .account = str_z(questions[i].account) };
+		assert_int_equal(ask_elsewhere(f, &x, in, &out), ERR_NONE);
+		targets_are(&out, questions[i].address, questions[i].code, questions[i].mailboxes);
+		assert_int_equal(x.asked, questions[i].asked);
+		x = (struct elsewhere){ .dead = true }; /* B1 */
+		assert_int_equal(ask_elsewhere(f, &x, in, &out), questions[i].asked ? ERR_CLOSED : ERR_NONE);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -414,6 +488,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(has_a_domain_of_its_own_for_them, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(mailbox_paths_are_plain, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(refuses_bad_changes, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(asks_who_keeps_the_accounts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(lists_in_pages, set_up, tear_down),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

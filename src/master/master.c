@@ -15,6 +15,7 @@
 #include "conf/conf.h"
 #include "config.h"
 #include "ipc/calls.h"
+#include "master/account_files.h"
 #include "master/certificates.h"
 #include "master/dirs.h"
 
@@ -31,6 +32,7 @@
 #define MASTER_ARENA ((size_t)512 << 10)
 #define CERTIFICATES_NS (60 * 1000000000LL)
 #define CERTIFICATES_TURNS (24u * 60)
+#define ACCOUNT_FILES_NS (3 * 1000000000LL)
 #define NO_IDS ((struct log_ids){ 0 })
 
 enum child_state { CHILD_NONE, CHILD_STARTING, CHILD_READY, CHILD_STOPPING, CHILD_DEAD };
@@ -58,6 +60,7 @@ struct master {
 	struct str conf_path, conf_bytes;
 	struct conf conf;
 	struct certificates certificates;
+	struct account_files account_files;
 	struct scope scope, channels;
 	struct child children[CHILDREN_MAX];
 	size_t children_n;
@@ -289,6 +292,8 @@ static YIELDS enum err start_child(struct master *m, struct child *c)
 		c->state = CHILD_READY;
 	if (e == ERR_NONE && c->role == ROLE_KEYS)
 		certificates_load(&m->certificates, &c->ch, CERTIFICATES_ALL);
+	if (e == ERR_NONE && c->role == ROLE_LOOKUP)
+		(void)account_files_load(&m->account_files, &c->ch, ACCOUNT_FILES_ALL);
 	return e;
 }
 
@@ -416,19 +421,38 @@ static void watch_certificates(void *arg)
 	}
 }
 
-static YIELDS void reload(struct master *m)
+/* True: all that were looked at are in use. */
+static YIELDS bool load_account_files(struct master *m, enum account_files_which which)
+{
+	for (size_t i = 0; i < m->children_n; i++)
+		if (m->children[i].role == ROLE_LOOKUP && m->children[i].state == CHILD_READY)
+			return account_files_load(&m->account_files, &m->children[i].ch, which);
+	return false;
+}
+
+/* coroutine */
+static void watch_account_files(void *arg)
+{
+	struct master *m = arg;
+	while (m->account_files.n && co_sleep_until(world_mono_ns(m->w) + ACCOUNT_FILES_NS) == ERR_NONE)
+		(void)load_account_files(m, ACCOUNT_FILES_CHANGED);
+}
+
+static YIELDS bool reload(struct master *m)
 {
 	uint64_t bad = 0;
+	bool good = m->account_files.n == 0 || load_account_files(m, ACCOUNT_FILES_ALL);
 	load_certificates(m, CERTIFICATES_ALL);
 	for (size_t i = 0; i < m->certificates.n; i++)
 		bad += m->certificates.v[i].text_n > 0;
 	log_certificates_reloaded(&m->log, NO_IDS, m->certificates.n - bad, bad);
+	return good;
 }
 
 /* coroutine */
 static void reload_once(void *arg)
 {
-	reload(arg);
+	(void)reload(arg);
 }
 
 /* ---- calls from control ------------------------------------------------------------------------------------ */
@@ -446,7 +470,7 @@ static YIELDS enum err on_reload(void *self, struct ipc *from UNUSED, const stru
 			 struct arena *arena, struct master_reload_out *out)
 {
 	struct master *m = self;
-	reload(m);
+	out->accounts_good = reload(m);
 	TRY(certificates_status(&m->certificates, arena, &out->certificates, &out->certificates_n));
 	out->good = true;
 	for (size_t i = 0; i < out->certificates_n; i++)
@@ -518,6 +542,7 @@ static YIELDS enum err start_all(struct master *m)
 {
 	TRY(be_alone(m));
 	TRY(certificates_init(&m->certificates, m->w, &m->log, &m->conf, &m->arena));
+	TRY(account_files_init(&m->account_files, m->w, &m->log, &m->conf));
 	TRY(make_dirs(m));
 	TRY(open_listeners(m));
 	TRY(scope_spawn(&m->scope, "mender", CO_STACK_SMALL, mender, m));
@@ -533,6 +558,7 @@ static YIELDS enum err start_all(struct master *m)
 	}
 	m->started = true;
 	TRY(scope_spawn(&m->scope, "certificates", CO_STACK_SMALL, watch_certificates, m));
+	TRY(scope_spawn(&m->scope, "account files", CO_STACK_SMALL, watch_account_files, m));
 	log_server_ready(&m->log, NO_IDS, (uint64_t)((world_mono_ns(m->w) - m->began_ns) / 1000000));
 	return ERR_NONE;
 }
@@ -690,6 +716,7 @@ int master_main(struct world *w, struct str conf_path)
 	loop_free(m->loop);
 	log_close(&m->log);
 	certificates_done(&m->certificates);
+	account_files_done(&m->account_files);
 	mem_free(mem, m->sockets);
 	arena_close(&m->arena);
 	mem_free(mem, m);

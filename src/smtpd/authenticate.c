@@ -5,6 +5,7 @@
  * in an arena of the exchange, which is wiped when it ends, and in no log.
  */
 #include "base/base64.h"
+#include "conf/conf.h"
 #include "sasl/sasl.h"
 #include "smtpd/session.h"
 #include "tls/tls.h"
@@ -29,15 +30,16 @@ struct ext_offer session_offer(const struct session *s)
 	o.starttls = session_may_start_tls(s); /* RFC 3207 §4.2: not once TLS is in use */
 	if (!s->listener || s->listener->auth == AUTH_MODE_NONE)
 		return o;
+	bool scram = conf_offers_scram(s->d->conf);
 	o.auth = true;
 	if (s->account.n) { /* RFC 4865 §3: for those who submit */
 		o.now_ms = world_wall_ms(s->d->w);
 		o.hold_ms = (int64_t)s->d->conf->times.future_release;
 	}
 	if (s->account.n == 0 && s->encrypted)
-		o.auth_mechanisms = STR("PLAIN LOGIN SCRAM-SHA-256-PLUS SCRAM-SHA-256 SCRAM-SHA-1-PLUS SCRAM-SHA-1");
+		o.auth_mechanisms = scram ? STR("PLAIN LOGIN SCRAM-SHA-256-PLUS SCRAM-SHA-256 SCRAM-SHA-1-PLUS SCRAM-SHA-1") : STR("PLAIN LOGIN");
 	else if (s->account.n == 0 && s->listener->auth_in_clear)
-		o.auth_mechanisms = STR("PLAIN LOGIN SCRAM-SHA-256 SCRAM-SHA-1");
+		o.auth_mechanisms = scram ? STR("PLAIN LOGIN SCRAM-SHA-256 SCRAM-SHA-1") : STR("PLAIN LOGIN");
 	return o;
 }
 

@@ -16,6 +16,7 @@
 #include <seccomp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -208,6 +209,13 @@ static int allow(scmp_filter_ctx f, const int *calls, size_t n)
 }
 #define ALLOW(f, calls) allow((f), (calls), sizeof(calls) / sizeof((calls)[0]))
 
+/* No other kind of socket: a filter sees the family, as it is an argument. */
+static int allow_unix_sockets(scmp_filter_ctx f)
+{
+	int r = seccomp_rule_add(f, SCMP_ACT_ALLOW, NR(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+	return r == 0 ? seccomp_rule_add(f, SCMP_ACT_ALLOW, NR(connect), 0) : r;
+}
+
 static int allow_by(scmp_filter_ctx f, unsigned may)
 {
 	int r = ALLOW(f, always);
@@ -215,6 +223,8 @@ static int allow_by(scmp_filter_ctx f, unsigned may)
 		r = ALLOW(f, for_accept);
 	if (r == 0 && may & WORLD_MAY_CONNECT)
 		r = ALLOW(f, for_connect);
+	if (r == 0 && may & WORLD_MAY_CONNECT_PATH)
+		r = allow_unix_sockets(f);
 	if (r == 0 && may & (WORLD_MAY_FILES | WORLD_MAY_DATABASE))
 		r = ALLOW(f, for_files);
 	if (r == 0 && may & WORLD_MAY_THREADS)

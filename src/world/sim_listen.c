@@ -137,7 +137,7 @@ enum err world_connect_path(struct world *w, struct str path, int *fd_out)
 enum err world_connect_stream_path(struct world *w, struct str path UNUSED, int *fd_out UNUSED)
 {
 	sim_enter(w, 10 * US);
-	TRY(sim_jail_check(w, WORLD_MAY_CONNECT, "connect to a path"));
+	TRY(sim_jail_check(w, WORLD_MAY_CONNECT | WORLD_MAY_CONNECT_PATH, "connect to a path"));
 	return ERR_NOT_FOUND;
 }
 

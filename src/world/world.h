@@ -176,7 +176,7 @@ enum err world_connect_path(struct world *w, struct str path, int *fd_out) MUST_
 enum err world_open_journal(struct world *w) MUST_CHECK;
 /*
  * Connects to a SOCK_STREAM socket in the file system (LMTP). ERR_BUSY: its queue is full; ERR_NOT_FOUND. Goes
- * on in the jail when that has WORLD_MAY_CONNECT and the socket's directory among dirs[].
+ * on in the jail when that has WORLD_MAY_CONNECT and the socket's directory among dirs[], or WORLD_MAY_CONNECT_PATH.
  */
 enum err world_connect_stream_path(struct world *w, struct str path, int *fd_out) MUST_CHECK;
 /* ERR_BUSY: none waits. ERR_LIMIT: no descriptor to be had; the connection keeps waiting. */
@@ -247,6 +247,7 @@ enum world_may {
 	WORLD_MAY_SPAWN = 8,	  /* fork, exec, kill, bind: master */
 	WORLD_MAY_THREADS = 16,	  /* helper threads */
 	WORLD_MAY_LISTEN_PATH = 32, /* a control socket beneath dirs[] */
+	WORLD_MAY_CONNECT_PATH = 128, /* connect to Unix sockets, and to nothing else; needs no directory of dirs[] */
 	WORLD_MAY_DATABASE = 64	  /* what SQLite needs: locks, mmap, ftruncate, … */
 };
 #define WORLD_JAIL_PORTS_MAX 44u

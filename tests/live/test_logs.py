@@ -106,4 +106,4 @@ def test_without_a_journal_events_go_to_standard_error():
         pytest.skip("there is a journal here")
     with Server(extra="log_format journald;\n") as server:
         assert "log to journald: events go to standard error, as text" in server.log()
-        assert "server_ready" in server.log()
+        wait_for(lambda: "server_ready" in server.log(), 20, "server_ready")

@@ -154,11 +154,15 @@ def test_poor_ciphers(server, cipher):
 
 
 def test_renegotiation_and_compression_are_off(server):
-    done = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{server.tls_port}", "-tls1_2", "-comp"], input=b"R\nQUIT\r\n",
-                          capture_output=True, timeout=20, check=False)
-    assert b"Compression: NONE" in done.stdout
-    assert b"Secure Renegotiation IS supported" in done.stdout
-    assert b"no renegotiation" in done.stdout + done.stderr
+    def said():
+        done = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{server.tls_port}", "-tls1_2", "-comp"], input=b"R\nQUIT\r\n",
+                              capture_output=True, timeout=20, check=False)
+        assert b"Compression: NONE" in done.stdout
+        assert b"Secure Renegotiation IS supported" in done.stdout
+        return done.stdout + done.stderr
+
+    # s_client now and then does not wait for the refusal
+    assert any(b"no renegotiation" in said() for _ in range(5))
 
 
 @pytest.mark.skipif(not shutil.which("swaks"), reason="swaks is not installed")

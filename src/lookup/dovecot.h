@@ -8,11 +8,14 @@
  * States of a link, and what makes the transitions:
  *
  *   idle --a question--> connecting --VERSION, and DONE or SPID--> ready --its end, or a line that breaks a rule--> down
+ *   ready --a minute, and no question under way--> ending --closed--> idle
  *   connecting --no socket, no greeting within 5 s--> down --a second later, a question--> connecting
  *
  *  K1  Each question ends: by its answer, by the end of its connection, or after 10 s.
  *  K2  At most 256 questions are under way on a link; more are put off.
  *  K3  While a link is down questions fail at once: a dead Dovecot costs each client an answer 4xx and no time.
+ *  K4  No connection lives much longer than a minute without need: an authentication process that Dovecot has replaced
+ *      would live on for us, with the configuration of yesterday.
  */
 #ifndef LOOKUP_DOVECOT_H
 #define LOOKUP_DOVECOT_H
@@ -49,7 +52,7 @@ struct dovecot_env {
 	struct mem *mem;
 	struct log *log;
 };
-enum dovecot_state { DOVECOT_IDLE, DOVECOT_CONNECTING, DOVECOT_IS_READY, DOVECOT_DOWN };
+enum dovecot_state { DOVECOT_IDLE, DOVECOT_CONNECTING, DOVECOT_IS_READY, DOVECOT_ENDING, DOVECOT_DOWN };
 struct dovecot_link {
 	const struct dovecot_env *env;
 	enum dovecot_kind kind;

@@ -16,7 +16,7 @@ struct question {
 	enum err err;
 };
 
-void dovecot_link_init(struct dovecot_link *l, const struct dovecot_env *env, enum dovecot_kind kind, struct str path)
+void dovecot_link_init(struct dovecot_link *l, struct dovecot_env *env, enum dovecot_kind kind, struct str path)
 {
 	struct sip_key key;
 	world_random(env->w, &key, sizeof key);
@@ -236,8 +236,6 @@ static YIELDS enum err be_ready(struct dovecot_link *l)
 static YIELDS enum err put_question(struct dovecot_link *l, struct str account, const struct str *password, const struct ip *client, struct question *q)
 {
 	TRY(be_ready(l));
-	if (l->questions.n >= DOVECOT_QUESTIONS_MAX) /* K2 */
-		return ERR_LIMIT;
 	uint32_t id = ++l->last_id ? l->last_id : ++l->last_id;
 	size_t before = l->out.n;
 	enum err e = password ? dovecot_add_auth(&l->out, id, account, *password, client) : dovecot_add_user(&l->out, id, account);
@@ -265,11 +263,17 @@ enum err dovecot_ask(struct dovecot_link *l, struct str account, const struct st
 	struct question q = { .says = DOVECOT_FAILED };
 	co_queue_init(&q.answered);
 	*says_out = DOVECOT_FAILED;
+	if (l->under_way >= DOVECOT_QUESTIONS_MAX || l->env->under_way >= DOVECOT_ALL_MAX) /* K2 */
+		return ERR_LIMIT;
+	l->under_way++;
+	l->env->under_way++;
 	int64_t end_ns = world_mono_ns(l->env->w) + BACKEND_QUESTION_NS, before = co_set_deadline(end_ns);
 	if (before < end_ns)
 		(void)co_set_deadline(before);
 	enum err e = put_question(l, account, password, client, &q);
 	(void)co_set_deadline(before);
+	l->under_way--;
+	l->env->under_way--;
 	TRY(e);
 	*says_out = q.says;
 	return q.err;

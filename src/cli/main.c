@@ -19,7 +19,7 @@ const struct command cli_commands[] = {
 	{ "check", "[-c FILE] [--manual]", "check the configuration and say all that is wrong", cmd_check, true },
 	{ "stop", "", "stop the server in order", cmd_stop, false },
 	{ "status", "", "show the server's processes and certificates", cmd_status, false },
-	{ "reload", "", "read certificates and keys again (nothing else: restart for the configuration)", cmd_reload, false },
+	{ "reload", "", "read certificates, keys and files of accounts again (nothing else: restart for the configuration)", cmd_reload, false },
 	{ "send", "[-f FROM] [-t] TO… < MESSAGE", "put a message into the queue", cmd_send, false },
 	{ "queue", "[list [WHICH] | show ID | sites [WHAT] | flush|retry|hold|release|drop WHICH | move WHICH --route NAME]\n            WHICH: ID, part of an address, --domain D, --sender A, --older TIME, --newer TIME, --all", "look at waiting mail and change it", cmd_queue, false },
 	{ "trace", "ID|ADDRESS|MESSAGE-ID", "show what happened to mail, and why", cmd_trace, false },

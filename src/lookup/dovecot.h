@@ -8,11 +8,15 @@
  * States of a link, and what makes the transitions:
  *
  *   idle --a question--> connecting --VERSION, and DONE or SPID--> ready --its end, or a line that breaks a rule--> down
+ *   ready --a minute, and no question under way--> ending --closed--> idle
  *   connecting --no socket, no greeting within 5 s--> down --a second later, a question--> connecting
  *
  *  K1  Each question ends: by its answer, by the end of its connection, or after 10 s.
- *  K2  At most 256 questions are under way on a link; more are put off.
+ *  K2  At most 128 questions are under way on a link, and 256 on all, those that wait for a connection included; more
+ *      are put off. So a silent Dovecot leaves room in the channels to smtpd (IPC_WINDOW) for other questions.
  *  K3  While a link is down questions fail at once: a dead Dovecot costs each client an answer 4xx and no time.
+ *  K4  No connection lives much longer than a minute without need: an authentication process that Dovecot has replaced
+ *      would live on for us, with the configuration of yesterday.
  */
 #ifndef LOOKUP_DOVECOT_H
 #define LOOKUP_DOVECOT_H
@@ -23,7 +27,8 @@
 #include "lookup/backend.h"
 
 #define DOVECOT_LINE_MAX 8192u
-#define DOVECOT_QUESTIONS_MAX 256u
+#define DOVECOT_QUESTIONS_MAX 128u
+#define DOVECOT_ALL_MAX 256u
 #define DOVECOT_LINKS_MAX 32u
 
 /* ---- the protocol as functions of text ----------------------------------------------------------------- */
@@ -48,10 +53,11 @@ struct dovecot_env {
 	struct scope *scope; /* of the links' coroutines */
 	struct mem *mem;
 	struct log *log;
+	size_t under_way;
 };
-enum dovecot_state { DOVECOT_IDLE, DOVECOT_CONNECTING, DOVECOT_IS_READY, DOVECOT_DOWN };
+enum dovecot_state { DOVECOT_IDLE, DOVECOT_CONNECTING, DOVECOT_IS_READY, DOVECOT_ENDING, DOVECOT_DOWN };
 struct dovecot_link {
-	const struct dovecot_env *env;
+	struct dovecot_env *env;
 	enum dovecot_kind kind;
 	struct str path;
 	enum dovecot_state state;
@@ -59,11 +65,12 @@ struct dovecot_link {
 	struct stream stream;
 	struct buf out; /* not yet handed to the stream */
 	struct co_queue changed, writer;
-	struct table64 questions; /* under way, by id */
+	struct table64 questions; /* sent, by id */
+	size_t under_way;	  /* those that wait to be sent, too */
 	uint32_t last_id;
 	bool failed_before; /* said already that it does not work */
 };
-void dovecot_link_init(struct dovecot_link *l, const struct dovecot_env *env, enum dovecot_kind kind, struct str path);
+void dovecot_link_init(struct dovecot_link *l, struct dovecot_env *env, enum dovecot_kind kind, struct str path);
 /* After the end of env->scope. */
 void dovecot_link_done(struct dovecot_link *l);
 

@@ -5,6 +5,7 @@
 
 #define CONNECT_NS (5 * 1000000000LL)
 #define DOWN_NS (1 * 1000000000LL)
+#define RENEW_NS (60 * 1000000000LL)
 #define OUT_MAX ((size_t)1 << 20)
 #define GREETING_LINES_MAX 1000u
 
@@ -15,7 +16,7 @@ struct question {
 	enum err err;
 };
 
-void dovecot_link_init(struct dovecot_link *l, const struct dovecot_env *env, enum dovecot_kind kind, struct str path)
+void dovecot_link_init(struct dovecot_link *l, struct dovecot_env *env, enum dovecot_kind kind, struct str path)
 {
 	struct sip_key key;
 	world_random(env->w, &key, sizeof key);
@@ -78,6 +79,15 @@ static void become_ready(struct dovecot_link *l)
 	co_wake_one(&l->writer);
 }
 
+/* K4: it is time, and nobody waits for an answer; who asks from now on waits for the next connection. */
+static bool is_to_be_renewed(struct dovecot_link *l)
+{
+	(void)co_set_deadline(world_mono_ns(l->env->w) + RENEW_NS);
+	if (l->questions.n == 0)
+		l->state = DOVECOT_ENDING;
+	return l->state == DOVECOT_ENDING;
+}
+
 /* The next line, without its end; it stays valid until the next one is read. */
 static YIELDS enum err read_line(struct dovecot_link *l, struct str *line_out)
 {
@@ -90,7 +100,10 @@ static YIELDS enum err read_line(struct dovecot_link *l, struct str *line_out)
 		}
 		if (in.n >= DOVECOT_LINE_MAX)
 			return ERR_SYNTAX;
-		TRY(stream_fill(&l->stream));
+		enum err e = stream_fill(&l->stream);
+		if (e == ERR_TIMEOUT && l->state == DOVECOT_IS_READY && !is_to_be_renewed(l))
+			continue;
+		TRY(e);
 	}
 }
 
@@ -109,7 +122,7 @@ static YIELDS enum err read_lines(struct dovecot_link *l)
 		if (l->state == DOVECOT_CONNECTING && (answer || ++greeting > GREETING_LINES_MAX || (line.says == DOVECOT_READY && !version)))
 			return ERR_SYNTAX;
 		if (l->state == DOVECOT_CONNECTING && line.says == DOVECOT_READY) {
-			co_set_deadline(NEVER);
+			(void)co_set_deadline(world_mono_ns(l->env->w) + RENEW_NS);
 			become_ready(l);
 		}
 		if (answer)
@@ -193,6 +206,11 @@ static void connection(void *arg)
 	e = converse(l);
 	bool greeted = l->state == DOVECOT_IS_READY;
 	stream_close(&l->stream);
+	if (l->state == DOVECOT_ENDING) {
+		l->state = DOVECOT_IDLE;
+		co_wake_all(&l->changed);
+		return;
+	}
 	if (scope_stopping(co_scope()))
 		l->failed_before = true; /* no failure of the other side */
 	fall_down(l, e == ERR_SYNTAX ? "it does not speak Dovecot's protocol" : e == ERR_TIMEOUT ? "it does not greet" :
@@ -203,22 +221,21 @@ static void connection(void *arg)
 
 static YIELDS enum err be_ready(struct dovecot_link *l)
 {
-	if (l->state == DOVECOT_DOWN && world_mono_ns(l->env->w) >= l->down_until_ns)
-		l->state = DOVECOT_IDLE;
-	if (l->state == DOVECOT_IDLE) {
-		TRY(scope_spawn(l->env->scope, "dovecot", CO_STACK_SMALL, connection, l));
-		l->state = DOVECOT_CONNECTING;
-	}
-	while (l->state == DOVECOT_CONNECTING)
+	while (l->state != DOVECOT_IS_READY) {
+		if (l->state == DOVECOT_DOWN && world_mono_ns(l->env->w) < l->down_until_ns)
+			return ERR_CLOSED;
+		if (l->state == DOVECOT_DOWN || l->state == DOVECOT_IDLE) {
+			TRY(scope_spawn(l->env->scope, "dovecot", CO_STACK_SMALL, connection, l));
+			l->state = DOVECOT_CONNECTING;
+		}
 		TRY(co_wait(&l->changed));
-	return l->state == DOVECOT_IS_READY ? ERR_NONE : ERR_CLOSED;
+	}
+	return ERR_NONE;
 }
 
 static YIELDS enum err put_question(struct dovecot_link *l, struct str account, const struct str *password, const struct ip *client, struct question *q)
 {
 	TRY(be_ready(l));
-	if (l->questions.n >= DOVECOT_QUESTIONS_MAX) /* K2 */
-		return ERR_LIMIT;
 	uint32_t id = ++l->last_id ? l->last_id : ++l->last_id;
 	size_t before = l->out.n;
 	enum err e = password ? dovecot_add_auth(&l->out, id, account, *password, client) : dovecot_add_user(&l->out, id, account);
@@ -246,11 +263,17 @@ enum err dovecot_ask(struct dovecot_link *l, struct str account, const struct st
 	struct question q = { .says = DOVECOT_FAILED };
 	co_queue_init(&q.answered);
 	*says_out = DOVECOT_FAILED;
+	if (l->under_way >= DOVECOT_QUESTIONS_MAX || l->env->under_way >= DOVECOT_ALL_MAX) /* K2 */
+		return ERR_LIMIT;
+	l->under_way++;
+	l->env->under_way++;
 	int64_t end_ns = world_mono_ns(l->env->w) + BACKEND_QUESTION_NS, before = co_set_deadline(end_ns);
 	if (before < end_ns)
 		(void)co_set_deadline(before);
 	enum err e = put_question(l, account, password, client, &q);
 	(void)co_set_deadline(before);
+	l->under_way--;
+	l->env->under_way--;
 	TRY(e);
 	*says_out = q.says;
 	return q.err;

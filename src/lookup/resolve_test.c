@@ -415,7 +415,7 @@ static enum err must_be_asked(struct backend *b UNUSED, struct str account UNUSE
 	return ERR_BUSY;
 }
 
-static enum err exists(struct backend *b, struct str account)
+static YIELDS enum err exists(struct backend *b, struct str account) /* yields: indirect */
 {
 	struct elsewhere *e = (struct elsewhere *)b;
 	e->asked++;
@@ -423,7 +423,7 @@ static enum err exists(struct backend *b, struct str account)
 }
 
 /* What lookup does: ask, and resolve again. */
-static enum err ask_elsewhere(struct fixture *f, struct elsewhere *x, struct lookup_rcpt_in in, struct lookup_rcpt_out *out)
+static YIELDS enum err ask_elsewhere(struct fixture *f, struct elsewhere *x, struct lookup_rcpt_in in, struct lookup_rcpt_out *out)
 {
 	static const struct backend_ops ops = { .knows = must_be_asked, .exists = exists };
 	struct backend *list[] = { &x->backend };
@@ -445,6 +445,7 @@ static enum err ask_elsewhere(struct fixture *f, struct elsewhere *x, struct loo
 	return e;
 }
 
+/* coroutine */
 static void asks_who_keeps_the_accounts(void **state)
 {
 	static const struct {

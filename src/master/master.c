@@ -531,7 +531,9 @@ static void list_children(struct master *m)
 /* All directories and sockets are there; from here on it starts, watches and stops. */
 static enum err enter_jail(struct master *m)
 {
-	struct world_jail jail = { .role = "master", .may = WORLD_MAY_SPAWN };
+	static const struct str everything[] = { STR("/") }; /* it opens files for keys and lookup, wherever they are */
+	bool opens = m->account_files.n + m->certificates.n > 0;
+	struct world_jail jail = { .role = "master", .may = WORLD_MAY_SPAWN | (opens ? WORLD_MAY_FILES : 0), .dirs = everything, .dir_count = opens };
 	enum err e = world_jail_enter(m->w, &jail);
 	if (e != ERR_NONE)
 		failed(m, "enter the jail", e, STR("master"));

@@ -78,10 +78,12 @@ trusted {v4(0)}/24 {v6(0)}/64;
 relay_domain backedup.lab {{ recipients "%(list)s"; }}
 relay_domain tcp.dovecot.lab {{ }}
 relay_domain unix.dovecot.lab {{ }}
+domain users.dovecot.lab {{ accounts dovecot unix:%(auth)s/auth-client unix:%(auth)s/auth-userdb; mailbox lmtp; }}
+listen submission {{ address *:587; auth required; auth_in_clear yes; }}
 route smart {{ to smart.lab *.far.example; via smtp {v4(NUMBERS["smart"])}; }}
 route fake_lmtp {{ to lmtp.lab; via lmtp {v4(NUMBERS["lmtp"])}:24; }}
 route by_tcp {{ to tcp.dovecot.lab; via lmtp mx.dovecot.lab:24; }}
-route by_unix {{ to unix.dovecot.lab; via lmtp unix:%(socket)s; }}
+route by_unix {{ to unix.dovecot.lab users.dovecot.lab; via lmtp unix:%(socket)s; }}
 route prefers4 {{ to prefers4.lab; ip prefer_v4; }}
 route takes6 {{ to takes6.lab; ip only_v6; }}
 route tnone {{ to tnone.lab; tls required; }}
@@ -153,7 +155,7 @@ def make_gw(lab, dns, log_level="info"):
     (lab.base / "dovecot").mkdir()    # that the socket is in
     listed = lab.base / "backedup.list"
     listed.write_text("known@backedup.lab\n")
-    server = Godwit(lab, dns, "gw", (10, 15), GW % {"list": listed, "ca": lab.certificates.files("ca")[0], "socket": lab.base / "dovecot" / "lmtp.sock"},
+    server = Godwit(lab, dns, "gw", (10, 15), GW % {"list": listed, "ca": lab.certificates.files("ca")[0], "socket": lab.base / "dovecot" / "lmtp.sock", "auth": lab.base / "dovecot"},
                     log_level=log_level)
     server.start()
     server.account("alice@gw.lab", "carol@gw.lab", "postmaster@gw.lab")

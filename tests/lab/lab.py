@@ -712,7 +712,16 @@ service lmtp {
     mode = 0666
   }
 }
+service auth {
+  unix_listener %(dir)s/auth-client {
+    mode = 0666
+  }
+  unix_listener %(dir)s/auth-userdb {
+    mode = 0777
+  }
+}
 """
+DOVECOT_PASSWORD = "correct horse"
 
 
 class Dovecot(Peer):
@@ -726,7 +735,8 @@ class Dovecot(Peer):
         (etc / "dovecot").mkdir()
         (etc / "dovecot" / "dovecot.conf").write_text(DOVECOT % {"mail": self.dir / "mail", "dir": self.dir})
         (etc / "dovecot" / "users").write_text("".join(
-            f"{u}@{d}.dovecot.lab:{{PLAIN}}x:955:955::{self.dir}/mail/{u}\n" for u in ("eve", "fay") for d in ("tcp", "unix")))
+            f"{u}@{d}.dovecot.lab:{{PLAIN}}{DOVECOT_PASSWORD}:955:955::{self.dir}/mail/{u}\n"
+            for u in ("eve", "fay") for d in ("tcp", "unix", "users")))
 
     def start(self):
         with open(self.dir / "dovecot.out.log", "ab") as log:

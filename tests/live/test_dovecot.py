@@ -240,12 +240,24 @@ def test_silent_ones_hold_nobody_up(server, how, seconds):
     works_again(server)
 
 
-def test_the_jail(server):
-    """lookup gained Unix sockets, and no other kind: a filter is in force, and it holds no more than its two connections."""
-    assert rcpt(server, "alice@example.org") == 250
-    lookup = next(p["pid"] for p in server.status() if p["role"] == "lookup")
-    status = pathlib.Path(f"/proc/{lookup}/status").read_text()
-    assert "Seccomp:\t2" in status and "NoNewPrivs:\t1" in status
+def test_many_questions_to_a_silent_one(server):
+    """K2: what is beyond the bound is put off at once, and the channels to lookup stay open for others."""
+    server.auth.behave = "mute"
+    sockets = []
+    for _ in range(300):
+        c = server.smtp()
+        c.ehlo()
+        c.docmd("MAIL FROM:<x@elsewhere.example>")
+        c.sock.sendall(b"RCPT TO:<alice@example.org>\r\n")
+        sockets.append(c)
+    start = time.monotonic()
+    assert rcpt(server, "here@example.com") == 250 and rcpt(server, "alice@example.org") == 451
+    assert time.monotonic() - start < 2
+    assert {c.getreply()[0] for c in sockets} == {451}
+    assert len([w for w in server.auth.lines if w[0] == "USER"]) == 128
+    for c in sockets:
+        c.close()
+    works_again(server)
 
 
 def test_the_command_line_says_so(server):

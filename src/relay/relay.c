@@ -232,10 +232,10 @@ static enum err read_trusts(struct relay *l)
 /* The first line of a file. BLOCKING. */
 static enum err read_password(struct relay *l, struct str file, struct str *out)
 {
-	char room[PASSWORD_FILE_MAX];
+	char room[PASSWORD_FILE_MAX + 2];
 	struct buf b = buf_fixed(room, sizeof room);
 	struct str rest;
-	enum err e = world_read_file(l->p->w, WORLD_ABSOLUTE, file, sizeof room, &b);
+	enum err e = world_read_file(l->p->w, WORLD_ABSOLUTE, file, PASSWORD_FILE_MAX, &b);
 	struct str line = str_split(buf_str(&b), '\n', &rest);
 	if (line.n > 0 && line.p[line.n - 1] == '\r')
 		line.n--;

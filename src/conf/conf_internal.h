@@ -61,6 +61,7 @@ void conf_set_accounts(struct parser *p, struct conf_domain *d);
 void conf_set_patterns(struct parser *p, void *at);
 void conf_set_via(struct parser *p, struct conf_route *r);
 void conf_set_source(struct parser *p, struct conf_route *r);
+void conf_set_route_auth(struct parser *p, struct conf_route *r);
 /* A route block begins; false: it cannot, the error is noted. */
 bool conf_open_route(struct parser *p);
 /* At the end, with the routes in order: domains by lmtp have a route by lmtp, for every sender. */

@@ -118,6 +118,40 @@ void conf_set_source(struct parser *p, struct conf_route *r)
 	}
 }
 
+/* P4. A file that we may not look at, root will read. */
+static void check_secret(struct parser *p, const struct conf_token *t)
+{
+	struct world_stat st = { 0 };
+	int fd;
+	if (!p->w)
+		return;
+	enum err e = world_open(p->w, WORLD_ABSOLUTE, t->text, WORLD_READ | WORLD_REGULAR, 0, &fd);
+	if (e == ERR_NONE) {
+		if (world_stat(p->w, fd, &st) == ERR_NONE && st.mode & 07)
+			conf_fail(p, t, STR("everybody on this machine can use this file with a password: chmod 600, and change the password"));
+		world_close(p->w, fd);
+	} else if (e != ERR_DENIED) {
+		conf_fail(p, t, STR("this file with a password cannot be read, or is none"));
+	}
+}
+
+void conf_set_route_auth(struct parser *p, struct conf_route *r)
+{
+	if (p->words_n != 3) {
+		conf_fail(p, &p->words[0], STR("auth takes a user name and the file with its password: auth ann@example.net /etc/godwit/relay.password;"));
+		return;
+	}
+	struct str user = p->words[1].text, file = p->words[2].text;
+	if (user.n == 0 || user.n > 255 || str_has_control(user))
+		conf_fail_word(p, &p->words[1], "a user name of at most 255 bytes");
+	else if (file.n == 0 || file.p[0] != '/' || file.n > 1000)
+		conf_fail_word(p, &p->words[2], "an absolute path");
+	else
+		check_secret(p, &p->words[2]);
+	r->auth_user = arena_str(p->arena, user);
+	r->auth_file = arena_str(p->arena, file);
+}
+
 bool conf_open_route(struct parser *p)
 {
 	struct conf *c = p->conf;
@@ -205,6 +239,10 @@ void conf_check_route_tls(struct parser *p)
 			route_wrong(p, r, "tls verify needs the name that a host's certificate is for: write the name in place of the address");
 		if (r->tls == ROUTE_TLS_NONE && first)
 			route_wrong(p, r, "a host with tls from the first byte, or at port 465, contradicts tls none");
+		if (r->auth_user.n && r->tls < ROUTE_TLS_REQUIRED)
+			route_wrong(p, r, "auth needs TLS, or others read the password: write tls verify");
+		if (r->auth_user.n && r->kind == ROUTE_KIND_MX)
+			route_wrong(p, r, "auth is for the hosts of via smtp: any MX host would be told the password");
 		if (r->tls_ca.n && r->tls != ROUTE_TLS_VERIFY)
 			route_wrong(p, r, "tls_ca does nothing without tls verify");
 	}

@@ -61,6 +61,7 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_ROUTE, "connections", CONF_COUNT, ROU(connections), "20", 1, 1000, "Most messages under way to one destination." },
 	{ CONF_IN_ROUTE, "rate", CONF_COUNT, ROU(rate), "0", 0, 1000000, "Most messages a minute to one destination; 0: no limit." },
 	{ CONF_IN_ROUTE, "tls", CONF_ROUTE_TLS, ROU(tls), "opportunistic", 0, 0, "Least encryption on the way: none, never; opportunistic, wherever the host offers it, whatever its certificate; required, or mail waits; verify, with a certificate of the host's name from an authority of this machine's, or mail waits. Except with none, DANE (RFC 7672) asks for a host's own certificate where its domain publishes one, and mail waits for that. Over Unix sockets always none." },
+	{ CONF_IN_ROUTE, "auth", CONF_ROUTE_AUTH, ROU(auth_user), "", 0, 0, "USER FILE: logs in at the route's hosts (SCRAM-SHA-256, SCRAM-SHA-1, PLAIN or LOGIN) with the password in the file's first line, which nobody but its owner and group may read. Only with tls verify, or required. Read at the start. A login that fails leaves the mail waiting." },
 	{ CONF_IN_ROUTE, "tls_ca", CONF_PATH, ROU(tls_ca), "", 0, 0, "File of the authorities, PEM, that vouch for this route's hosts, in place of the system's and of DANE; with tls verify. Read at the start." },
 
 	{ CONF_IN_RELAY_DOMAIN, "recipients", CONF_PATH, REL(recipients), "", 0, 0, "File of the addresses that exist, one a line; without it all are taken, and mail to unknown ones has to be returned later." },

@@ -28,6 +28,7 @@ enum conf_kind {
 	CONF_VIA,	/* of the open route block: kind and hops */
 	CONF_SOURCE,	/* of the open route block: outbound addresses */
 	CONF_IP_CHOICE, /* enum ip_choice */
+	CONF_ROUTE_AUTH, /* of the open route block: user and file */
 	CONF_ROUTE_TLS, /* enum route_tls */
 	CONF_CERTIFICATE, CONF_KEY, /* of conf.tls.certificates: another pair; the other half of the last */
 	CONF_TLS_VERSION, /* bool: nothing below TLS 1.3 */

@@ -173,6 +173,16 @@ static const struct {
 	{ GOOD "route a { source eth0; }", 2, 18, "is not an address of this machine" },
 	{ GOOD "route a { source 192.0.2.1 192.0.2.2; }", 2, 28, "one IPv4 and one IPv6 address" },
 	{ GOOD "route a { hostname out..example; }", 2, 20, "not a domain name" },
+	{ GOOD "route a { tls perhaps; }", 2, 15, "none, opportunistic, required or verify" },
+	{ GOOD "route a { via lmtp unix:/l; tls required; }", 0, 0, "no TLS over a Unix socket" },
+	{ GOOD "route a { via smtp 192.0.2.1; tls verify; }", 0, 0, "needs the name" },
+	{ GOOD "route a { via smtp b.org:465; tls none; }", 0, 0, "contradicts tls none" },
+	{ GOOD "route a { via smtp b.org:26 tls; tls none; }", 0, 0, "contradicts tls none" },
+	{ GOOD "route a { tls required; tls_ca /c; }", 0, 0, "nothing without tls verify" },
+	{ GOOD "route a { via smtp b.org; tls verify; auth ann; }", 2, 39, "auth takes a user name and the file" },
+	{ GOOD "route a { via smtp b.org; tls verify; auth ann b; }", 2, 48, "absolute path" },
+	{ GOOD "route a { via smtp b.org; auth ann /b; }", 0, 0, "auth needs TLS" },
+	{ GOOD "route a { tls required; auth ann /b; }", 0, 0, "auth is for the hosts of via smtp" },
 	{ GOOD "route a { ip v4; }", 2, 14, "prefer_v4, prefer_v6, only_v4 or only_v6" },
 	{ GOOD "route a { connections 0; }", 2, 23, "connections is out of range: 1 to 1000" },
 	{ GOOD "route a { rate some; }", 2, 16, "is not a number" },
@@ -302,6 +312,20 @@ static void assert_hop(const struct conf_hop *h, const char *host, unsigned port
 	assert_int_equal(h->weight, weight);
 }
 
+static void understands_tls_of_routes(void **state)
+{
+	struct result *r = parse(GOOD "route a { via smtp b.org:465 order 5 c.org:587 d.org:26 tls weight 3; tls verify; tls_ca /c; auth ann /p; }");
+	assert_int_equal(r->errs.n, 0);
+	const struct conf_route *a = &r->conf.routes[0], *d = &r->conf.routes[1];
+	assert_true(a->hops[0].tls && !a->hops[1].tls && a->hops[2].tls);
+	assert_int_equal(a->hops[2].weight, 3);
+	assert_int_equal(a->tls, ROUTE_TLS_VERIFY);
+	assert_str(a->auth_user, STR("ann"));
+	assert_str(a->auth_file, STR("/p"));
+	assert_int_equal(d->tls, ROUTE_TLS_OPPORTUNISTIC);
+	done(r);
+}
+
 static void understands_routes(void **state)
 {
 	struct result *r = parse(GOOD "route \"to the hub\" {\n"
@@ -399,7 +423,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(understands_a_whole_file), cmocka_unit_test(tls_of_listeners), cmocka_unit_test(knows_where_accounts_are), cmocka_unit_test(says_what_is_wrong),
 		cmocka_unit_test(knows_where_to_ask_the_dns),
-		cmocka_unit_test(default_route_is_always_there), cmocka_unit_test(understands_routes),
+		cmocka_unit_test(default_route_is_always_there), cmocka_unit_test(understands_routes), cmocka_unit_test(understands_tls_of_routes),
 		cmocka_unit_test(says_all_at_once),	    cmocka_unit_test(manual_names_every_directive),
 		cmocka_unit_test(units),
 	};

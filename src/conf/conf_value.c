@@ -287,7 +287,7 @@ static void set_certificate(struct parser *p, const struct conf_directive *d)
 static bool takes_many(enum conf_kind kind)
 {
 	return kind == CONF_NETWORKS || kind == CONF_LISTEN || kind == CONF_PATTERNS || kind == CONF_VIA ||
-	       kind == CONF_SOURCE || kind == CONF_SERVERS || kind == CONF_STUB || kind == CONF_ACCOUNTS;
+	       kind == CONF_SOURCE || kind == CONF_ROUTE_AUTH || kind == CONF_SERVERS || kind == CONF_STUB || kind == CONF_ACCOUNTS;
 }
 
 void conf_set_value(struct parser *p, const struct conf_directive *d, void *base)
@@ -318,6 +318,9 @@ void conf_set_value(struct parser *p, const struct conf_directive *d, void *base
 		return;
 	case CONF_SOURCE:
 		conf_set_source(p, base);
+		return;
+	case CONF_ROUTE_AUTH:
+		conf_set_route_auth(p, base);
 		return;
 	case CONF_SERVERS:
 		set_servers(p);
@@ -355,7 +358,7 @@ void conf_set_defaults(struct parser *p, enum conf_block block, void *base)
 		const struct conf_directive *d = &conf_directives[i];
 		if (d->block != block || !d->initial || d->kind == CONF_LISTEN || d->kind == CONF_NETWORKS ||
 		    d->kind == CONF_SERVERS || d->kind == CONF_STUB || d->kind == CONF_PATTERNS ||
-		    d->kind == CONF_SOURCE || d->kind == CONF_CERTIFICATE || d->kind == CONF_KEY)
+		    d->kind == CONF_SOURCE || d->kind == CONF_ROUTE_AUTH || d->kind == CONF_CERTIFICATE || d->kind == CONF_KEY)
 			continue;
 		p->words[1] = (struct conf_token){ .kind = CONF_WORD, .text = str_z(d->initial) };
 		p->words_n = 2;

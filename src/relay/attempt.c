@@ -35,11 +35,12 @@ static YIELDS enum err secure_of(struct attempt *a, struct mx_search *s, const s
 	a->secure_port = t->address.port;
 	if (a->secure_err != ERR_BUSY)
 		return a->secure_err;
+	a->secure_err = ERR_DENIED; /* no connection was made: the next host may do, and costs no try */
 	delivery_trouble(d, finding_make("4.7.5", arena_strf(d->arena, "whether DANE protects this host is not known now: %.*s",
 							       STR_ARG(why))), t->host);
 	log_relay_dane_failed(d->env->log, (struct log_ids){ .message = d->in->id }, t->host, why);
 	d->reach = RELAY_REACH_UNREACHABLE;
-	return ERR_BUSY;
+	return ERR_DENIED;
 }
 
 static YIELDS enum err try_target(struct attempt *a, struct mx_search *s, const struct mx_target *t)

@@ -31,6 +31,8 @@ void client_trouble(struct client *c, struct delivery *d, struct finding f);
 void client_by_add(struct client *c, struct str text);
 /* STARTTLS (RFC 3207) if it is offered and wanted, the handshake, and EHLO again. */
 YIELDS enum err client_starttls(struct client *c, struct delivery *d) MUST_CHECK;
+/* AUTH (RFC 4954) if the route says so. */
+YIELDS enum err client_auth(struct client *c, struct delivery *d) MUST_CHECK;
 YIELDS enum err client_handshake(struct client *c, struct delivery *d) MUST_CHECK;
 /* The reply is one, but not to this. ERR_SYNTAX. */
 enum err client_nonsense(struct client *c, struct delivery *d, const char *what) MUST_CHECK;

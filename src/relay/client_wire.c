@@ -441,7 +441,8 @@ enum err client_greet(struct client *c, struct delivery *d)
 		TRY(client_handshake(c, d));
 	TRY(hear_greeting(c, d));
 	TRY(client_hello(c, d));
-	return client_starttls(c, d);
+	TRY(client_starttls(c, d));
+	return client_auth(c, d);
 }
 
 /* ---- the end ------------------------------------------------------------------------------------------------------ */

@@ -36,6 +36,7 @@ struct relay_env {
 		struct tls_client *tls;
 	} trusts[RELAY_TRUSTS_MAX];
 	size_t trusts_n;
+	struct str *passwords; /* by index in conf->routes; NULL: no route has one */
 	struct sip_key pool_key;
 	struct {
 		struct counter *tls, *tls_verified, *tls_failed;

@@ -21,6 +21,7 @@
 #define STOP_LOOK_NS (20 * 1000000LL)
 #define SOCKET_DIRS_MAX 32u
 #define SPARE_DESCRIPTORS 64u
+#define PASSWORD_FILE_MAX 4096u
 
 /* A body that comes in parts, or as a file, before its relay_deliver. */
 struct upload {
@@ -228,6 +229,41 @@ static enum err read_trusts(struct relay *l)
 	return ERR_NONE;
 }
 
+/* The first line of a file. BLOCKING. */
+static enum err read_password(struct relay *l, struct str file, struct str *out)
+{
+	char room[PASSWORD_FILE_MAX + 2];
+	struct buf b = buf_fixed(room, sizeof room);
+	struct str rest;
+	enum err e = world_read_file(l->p->w, WORLD_ABSOLUTE, file, PASSWORD_FILE_MAX, &b);
+	struct str line = str_split(buf_str(&b), '\n', &rest);
+	if (line.n > 0 && line.p[line.n - 1] == '\r')
+		line.n--;
+	if (e == ERR_NONE && (line.n == 0 || str_has_control(line)))
+		e = ERR_SYNTAX;
+	if (e == ERR_NONE)
+		*out = arena_str(&l->p->arena, line);
+	explicit_bzero(room, sizeof room);
+	return e == ERR_NONE ? arena_err(&l->p->arena) : e;
+}
+
+/* P4: read here and not told by master, so that no other process ever has them, nor any log. */
+static enum err read_passwords(struct relay *l)
+{
+	const struct conf *c = &l->p->conf;
+	l->env.passwords = ARENA_ARRAY(&l->p->arena, struct str, c->routes_n ? c->routes_n : 1);
+	TRY(arena_err(&l->p->arena));
+	for (size_t i = 0; i < c->routes_n; i++) {
+		const struct conf_route *r = &c->routes[i];
+		enum err e = r->auth_file.n ? read_password(l, r->auth_file, &l->env.passwords[i]) : ERR_NONE;
+		if (e != ERR_NONE) {
+			log_io_error(&l->p->log, (struct log_ids){ 0 }, STR("read the password of a route (auth)"), e, r->auth_file);
+			return e;
+		}
+	}
+	return ERR_NONE;
+}
+
 static void free_tls(struct relay_env *env)
 {
 	tls_client_free(env->tls);
@@ -247,6 +283,7 @@ static YIELDS enum err start(struct proc *p, void *self, struct world_jail *jail
 	register_metrics(l);
 	world_random(p->w, &l->env.pool_key, sizeof l->env.pool_key);
 	TRY(read_trusts(l));
+	TRY(read_passwords(l));
 	jail_out->may = WORLD_MAY_CONNECT | WORLD_MAY_THREADS;
 	jail_out->uid = jail_out->gid = p->conf.users.uid_relay; /* it owns nothing: also chroot, by the jail */
 	jail_out->max_fds = 2 * (DELIVERIES_MAX + POOL_MAX) + SPARE_DESCRIPTORS; /* a connection and a file each */

@@ -339,6 +339,84 @@ static void deliveries(void **state)
 		loop_run(rig.loop, tell_it, (void *)(uintptr_t)&stories[i]);
 }
 
+/* ---- AUTH: RFC 4954 ----------------------------------------------------------------------------------- */
+
+#define AUTH_SECOND(mechanisms) "250-mx\r\n250-PIPELINING\r\n250 AUTH " mechanisms
+#define C_BEFORE C_EHLO "STARTTLS\r\n" C_EHLO
+#define C_PLAIN "AUTH PLAIN AHVzZXIAcGVuY2ls\r\n"
+#define C_LOGIN "AUTH LOGIN\r\ndXNlcg==\r\ncGVuY2ls\r\n"
+
+struct login_story {
+	const char *name, *answers[12], *outcome, *heard, *why;
+};
+#define TO_TLS(mechanisms) HI, OFFER, "220 go", SERVER_TLS, AUTH_SECOND(mechanisms)
+
+static const struct login_story logins[] = {
+	{ "PLAIN", { TO_TLS("LOGIN PLAIN"), "235 yes", MESSAGE }, "A250/2.0.0", C_BEFORE C_PLAIN C_MESSAGE, NULL },
+	{ "LOGIN", { TO_TLS("LOGIN X"), "334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6", "235 yes", MESSAGE }, "A250/2.0.0", C_BEFORE C_LOGIN C_MESSAGE, NULL },
+	{ "535 is no bounce", { TO_TLS("PLAIN"), "535 5.7.8 no" }, "-", C_BEFORE C_PLAIN, "could not log in: no" },
+	{ "our words are not repeated", { TO_TLS("PLAIN"), "535 5.7.8 not pencil!" }, "-", C_BEFORE C_PLAIN, "not shown" },
+	{ "454", { TO_TLS("PLAIN"), "454 later" }, "-", C_BEFORE C_PLAIN, "could not log in: later" },
+	{ "250 to AUTH", { TO_TLS("PLAIN"), "250 hm" }, "-", C_BEFORE C_PLAIN, "could not log in" },
+	{ "nothing that we know", { TO_TLS("GSSAPI") }, "-", C_BEFORE, "no way to log in" },
+	{ "a challenge to PLAIN", { TO_TLS("PLAIN"), "334 AAAA" }, "-", C_BEFORE C_PLAIN, "makes no sense" },
+	{ "challenges without end", { TO_TLS("LOGIN"), "334 AAAA", "334 AAAA", "334 AAAA" }, "-", C_BEFORE C_LOGIN, "makes no sense" },
+	{ "SCRAM without proof", { TO_TLS("SCRAM-SHA-256"), "235 welcome" }, "-", NULL, "did not prove" },
+	{ "SCRAM with a nonce that is not ours", { TO_TLS("SCRAM-SHA-1 PLAIN"), "334 cj14eXoscz1BQUFBLGk9NDA5Ng==" }, "-", NULL, "makes no sense" },
+	{ "SCRAM, not base64", { TO_TLS("SCRAM-SHA-1"), "334 ?" }, "-", NULL, "makes no sense" },
+};
+
+/* coroutine */
+static void log_in(void *arg)
+{
+	const struct login_story *g = arg;
+	static struct str password = { "pencil", 6 };
+	server = (struct server){ 0 };
+	memcpy(server.connections[0], g->answers, sizeof g->answers);
+	use_certificate(GOOD);
+	begin();
+	story = g->name;
+	rig.route.tls = ROUTE_TLS_VERIFY;
+	rig.route.auth_user = STR("user");
+	rig.env.passwords = &password;
+	publish(NOTHING);
+	send_one(g->outcome);
+	struct str why = rig.d.trouble.text;
+	if (g->why && str_find_str(why, str_z(g->why)) == why.n)
+		fprintf(stderr, "%s: why: %.*s\n", g->name, STR_ARG(why));
+	assert_true(!g->why || str_find_str(why, str_z(g->why)) < why.n);
+	assert_true(str_find_str(why, password) == why.n);
+	assert_true(g->outcome[0] == 'A' || rig.d.trouble.verdict == VERDICT_DEFER);
+	if (g->heard)
+		assert_str(buf_str(&server.heard), str_z(g->heard));
+	rig.env.passwords = NULL;
+	end();
+}
+
+/* coroutine */
+static void log_in_clear(void *arg UNUSED)
+{
+	static struct str password = { "pencil", 6 };
+	server = (struct server){ 0 };
+	memcpy(server.connections[0], ((const char *[]){ HI, AUTH_SECOND("PLAIN"), "235 yes", MESSAGE }), 7 * sizeof(char *));
+	begin();
+	rig.route.tls = ROUTE_TLS_OPPORTUNISTIC; /* which no configuration can say */
+	rig.route.auth_user = STR("user");
+	rig.env.passwords = &password;
+	publish(NOTHING);
+	send_one("-");
+	assert_str(buf_str(&server.heard), STR(C_EHLO));
+	rig.env.passwords = NULL;
+	end();
+}
+
+static void authentication(void **state)
+{
+	for (size_t i = 0; i < COUNT(logins); i++)
+		loop_run(rig.loop, log_in, (void *)(uintptr_t)&logins[i]);
+	loop_run(rig.loop, log_in_clear, NULL);
+}
+
 /* C3 */
 /* coroutine */
 static void pool_body(void *arg UNUSED)
@@ -428,6 +506,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_demanded),
 		cmocka_unit_test(deliveries),
+		cmocka_unit_test(authentication),
 		cmocka_unit_test(pool_keeps_apart),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -58,4 +58,35 @@ struct sasl_scram_final {
 };
 enum err sasl_scram_final_read(struct str message, struct arena *a, struct sasl_scram_final *out) MUST_CHECK;
 
+/* ---- the client's side: PLAIN, LOGIN, SCRAM without channel binding ---------------------------------- */
+
+#define SASL_CLIENT_RANDOM 18u
+
+struct sasl_client {
+	/* given; strings live as long as this */
+	enum sasl_mechanism mechanism;
+	struct str user, password;
+	unsigned char random[SASL_CLIENT_RANDOM];
+	struct arena *arena;
+	/* private */
+	unsigned step;
+	struct str nonce, bare, both, salt, server_first;
+	uint32_t iterations;
+	unsigned char proof[32], server_signature[32];
+	bool proved;
+	char auth_room[2048];
+};
+/*
+ * One exchange: start; then for each challenge hear, work, answer; at the end is_over. All messages are decoded
+ * (no base64). ERR_SYNTAX: a name or password that cannot be sent, or a challenge that makes no sense.
+ */
+enum err sasl_client_start(struct sasl_client *c, bool *has_initial_out, struct str *initial_out) MUST_CHECK;
+/* ERR_LIMIT: an iteration count that is too small or too large. ERR_DENIED: the server does not know the password. */
+enum err sasl_client_hear(struct sasl_client *c, struct str challenge) MUST_CHECK;
+/* What takes a while: touches nothing but *c, so that a helper thread may do it. BLOCKING. */
+enum err sasl_client_work(struct sasl_client *c) MUST_CHECK;
+enum err sasl_client_answer(struct sasl_client *c, struct str *answer_out) MUST_CHECK;
+/* Whether the server may say now that all is well: with SCRAM it must have proved that it knows the password. */
+bool sasl_client_is_over(const struct sasl_client *c);
+
 #endif

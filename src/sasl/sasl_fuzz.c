@@ -24,6 +24,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		ASSERT(first.user.n > 0 && first.nonce.n > 0 && first.gs2_header.n + first.bare.n == s.n);
 	if (sasl_scram_final_read(s, &a, &final) == ERR_NONE)
 		ASSERT(final.without_proof.n < s.n && final.nonce.n > 0);
+	struct sasl_client c = { .mechanism = SASL_SCRAM_SHA_1, .user = STR("u"), .password = STR("p"), .arena = &a };
+	struct str answer;
+	bool has;
+	ASSERT(sasl_client_start(&c, &has, &answer) == ERR_NONE);
+	c.nonce = STR("n");
+	if (sasl_client_hear(&c, s) == ERR_NONE)
+		ASSERT(c.iterations >= 4096 && c.salt.n > 0 && sasl_client_answer(&c, &answer) == ERR_NONE);
+	ASSERT(!sasl_client_is_over(&c));
 	if (base64_decode(&a, s, &bytes) == ERR_NONE)
 		ASSERT(str_eq(base64_encode(&a, bytes), s));
 	arena_close(&a);

@@ -121,6 +121,92 @@ static void scram_rest(void **state UNUSED)
 		assert_int_equal(sasl_scram_final_read(bad[i], &a, &f), ERR_SYNTAX);
 }
 
+/* The examples of RFC 5802 §5 and RFC 7677 §3. Their nonces are given; `random` would make others. */
+static void scram_client(void **state UNUSED)
+{
+	static const struct {
+		enum sasl_mechanism m;
+		const char *nonce, *first, *final, *server_final;
+	} v[] = {
+		{ SASL_SCRAM_SHA_1, "fyko+d2lbbFgONRv9qkxdawL", "r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096",
+		  "c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=", "v=rmF9pqV8S7suAoZWja4dJRkFsKQ=" },
+		{ SASL_SCRAM_SHA_256, "rOprNGfwEbeRWgbNEkqO",
+		  "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
+		  "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+		  "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=" },
+	};
+	for (size_t i = 0; i < COUNT(v); i++) {
+		struct sasl_client c = { .mechanism = v[i].m, .user = STR("user"), .password = STR("pencil"), .arena = &a };
+		struct str out;
+		bool has;
+		assert_int_equal(sasl_client_start(&c, &has, &out), ERR_NONE);
+		assert_true(has && str_starts(out, STR("n,,n=user,r=")));
+		c.nonce = str_z(v[i].nonce);
+		c.bare = arena_strf(&a, "n=user,r=%s", v[i].nonce);
+		assert_int_equal(sasl_client_hear(&c, str_z(v[i].first)), ERR_NONE);
+		assert_int_equal(sasl_client_work(&c), ERR_NONE);
+		assert_int_equal(sasl_client_answer(&c, &out), ERR_NONE);
+		assert_str(out, str_z(v[i].final));
+		assert_false(sasl_client_is_over(&c));
+		struct sasl_client before = c;
+		assert_int_equal(sasl_client_hear(&c, str_z(v[i].server_final)), ERR_NONE);
+		assert_int_equal(sasl_client_answer(&c, &out), ERR_NONE);
+		assert_true(out.n == 0 && sasl_client_is_over(&c));
+		c = before;
+		assert_int_equal(sasl_client_hear(&c, STR("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G5=")), ERR_SYNTAX);
+		c = before;
+		assert_int_equal(sasl_client_hear(&c, STR("v=AAAA")), ERR_DENIED);
+		c = before;
+		assert_int_equal(sasl_client_hear(&c, STR("e=invalid-proof")), ERR_DENIED);
+	}
+}
+
+static void scram_client_hears_nonsense(void **state UNUSED)
+{
+	static const struct {
+		struct str s;
+		enum err e;
+	} v[] = {
+		{ STR(""), ERR_SYNTAX }, { STR("r=abc,s=QSXCR+Q6sek8bf92,i=4096"), ERR_SYNTAX }, { STR("r=abcd,s=,i=4096"), ERR_SYNTAX },
+		{ STR("r=xbcd,s=QSXCR+Q6sek8bf92,i=4096"), ERR_SYNTAX }, { STR("r=abcd,s=QSXCR+Q6sek8bf92"), ERR_SYNTAX },
+		{ STR("r=abcd,s=QSXCR+Q6sek8bf92,i=4095"), ERR_LIMIT }, { STR("r=abcd,s=QSXCR+Q6sek8bf92,i=4000000000"), ERR_LIMIT },
+		{ STR("r=abcd,s=QSXCR+Q6sek8bf92,i=x"), ERR_SYNTAX }, { STR("m=x,r=abcd,s=QSXCR+Q6sek8bf92,i=4096"), ERR_SYNTAX },
+		{ STR("r=abcd,s=QSXCR+Q6sek8bf9,i=4096"), ERR_SYNTAX }, { STR("e=unknown-user"), ERR_SYNTAX },
+	};
+	for (size_t i = 0; i < COUNT(v); i++) {
+		struct sasl_client c = { .mechanism = SASL_SCRAM_SHA_256, .user = STR("a,b="), .password = STR("p"), .arena = &a };
+		struct str out;
+		bool has;
+		assert_int_equal(sasl_client_start(&c, &has, &out), ERR_NONE);
+		assert_true(str_starts(out, STR("n,,n=a=2Cb=3D,r=")));
+		c.nonce = STR("abc");
+		assert_int_equal(sasl_client_hear(&c, v[i].s), v[i].e);
+	}
+}
+
+static void plain_and_login_client(void **state UNUSED)
+{
+	struct sasl_client c = { .mechanism = SASL_PLAIN, .user = STR("tim"), .password = STR("tanstaaftanstaaf"), .arena = &a };
+	struct str out;
+	bool has;
+	assert_int_equal(sasl_client_start(&c, &has, &out), ERR_NONE);
+	assert_true(has);
+	assert_str(out, STR("\0tim\0tanstaaftanstaaf")); /* RFC 4616 §4 */
+	assert_int_equal(sasl_client_hear(&c, STR("")), ERR_SYNTAX);
+	c.mechanism = SASL_LOGIN;
+	assert_int_equal(sasl_client_start(&c, &has, &out), ERR_NONE);
+	assert_false(has);
+	assert_int_equal(sasl_client_hear(&c, STR("Username:")), ERR_NONE);
+	assert_int_equal(sasl_client_answer(&c, &out), ERR_NONE);
+	assert_str(out, STR("tim"));
+	assert_int_equal(sasl_client_hear(&c, STR("Password:")), ERR_NONE);
+	assert_int_equal(sasl_client_answer(&c, &out), ERR_NONE);
+	assert_str(out, STR("tanstaaftanstaaf"));
+	assert_int_equal(sasl_client_hear(&c, STR("More:")), ERR_SYNTAX);
+	c.password = STR("a\0b");
+	assert_int_equal(sasl_client_start(&c, &has, &out), ERR_SYNTAX);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -129,6 +215,9 @@ int main(void)
 		cmocka_unit_test(bearer),
 		cmocka_unit_test_setup_teardown(scram_first, begin, end),
 		cmocka_unit_test_setup_teardown(scram_rest, begin, end),
+		cmocka_unit_test_setup_teardown(scram_client, begin, end),
+		cmocka_unit_test_setup_teardown(scram_client_hears_nonsense, begin, end),
+		cmocka_unit_test_setup_teardown(plain_and_login_client, begin, end),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,6 +44,23 @@ static void limits(struct capabilities *c, struct str arguments)
 	}
 }
 
+/* RFC 4954 §3 */
+static void mechanisms(struct capabilities *c, struct str arguments)
+{
+	static const struct {
+		const char *name;
+		enum capability_auth bit;
+	} names[] = { { "PLAIN", CAP_AUTH_PLAIN }, { "LOGIN", CAP_AUTH_LOGIN }, { "SCRAM-SHA-1", CAP_AUTH_SCRAM_SHA_1 },
+		      { "SCRAM-SHA-256", CAP_AUTH_SCRAM_SHA_256 } };
+	c->auth = 0;
+	while (arguments.n > 0) {
+		struct str name = str_split(arguments, ' ', &arguments);
+		for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+			if (str_eq_nocase(name, str_z(names[i].name)))
+				c->auth |= names[i].bit;
+	}
+}
+
 void capabilities_add(struct capabilities *c, struct str line)
 {
 	struct str arguments, keyword = str_split(str_trim(line), ' ', &arguments);
@@ -54,6 +71,8 @@ void capabilities_add(struct capabilities *c, struct str line)
 		c->has |= keywords[i].capability;
 		if (keywords[i].capability == CAP_SIZE)
 			size(c, arguments);
+		if (keywords[i].capability == CAP_AUTH)
+			mechanisms(c, arguments);
 		if (keywords[i].capability == CAP_LIMITS)
 			limits(c, arguments);
 		return;

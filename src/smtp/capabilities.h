@@ -18,11 +18,14 @@ enum capability {
 	CAP_DSN = 64,		  /* RFC 3461 */
 	CAP_ENHANCED = 128,	  /* RFC 2034 */
 	CAP_STARTTLS = 256,	  /* RFC 3207 */
-	CAP_AUTH = 512,		  /* RFC 4954; noted only */
+	CAP_AUTH = 512,		  /* RFC 4954 */
 	CAP_LIMITS = 1024,	  /* RFC 9422 */
 };
+/* Mechanisms that we can use. */
+enum capability_auth { CAP_AUTH_PLAIN = 1, CAP_AUTH_LOGIN = 2, CAP_AUTH_SCRAM_SHA_1 = 4, CAP_AUTH_SCRAM_SHA_256 = 8 };
 struct capabilities {
 	unsigned has;	   /* enum capability, a bit each */
+	unsigned auth;	   /* enum capability_auth, likewise */
 	uint64_t size_max; /* 0: not told */
 	/* RFC 9422 §4; 0: not told */
 	uint32_t mail_max, rcpt_max, rcpt_domain_max;

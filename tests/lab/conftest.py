@@ -16,7 +16,7 @@ FAKES = {
     "odd": fakes.OddCodes, "bare": fakes.BareCodes, "window": fakes.ReadsNothing, "slowend": fakes.SlowEnd,
     "silent": None,     # an address with nobody listening
     "tself": fakes.Tls, "tbroken": fakes.TlsBroken, "tnone": fakes.Fake, "tverify": fakes.Tls, "twrong": fakes.Tls, "tinject": fakes.TlsInjected,
-    "tfirst": fakes.TlsFirst, "dgood": fakes.Tls, "dauthority": fakes.Tls, "dbad": fakes.Tls, "dexpired": fakes.Tls, "dname": fakes.Tls,
+    "tfirst": fakes.TlsFirst, "tlogin": fakes.LogsIn, "twrongpass": fakes.LogsIn, "dgood": fakes.Tls, "dauthority": fakes.Tls, "dbad": fakes.Tls, "dexpired": fakes.Tls, "dname": fakes.Tls,
     "dstrip": fakes.Fake, "duseless": fakes.Tls, "dbroken": fakes.TlsBroken, "dbogus": fakes.Tls,
 }
 # of the fakes with TLS, those whose certificate is signed by itself; the others have one of our authority
@@ -89,6 +89,8 @@ route takes6 {{ to takes6.lab; ip only_v6; }}
 route tnone {{ to tnone.lab; tls required; }}
 route tverify {{ to tverify.lab twrong.lab; tls verify; tls_ca "%(ca)s"; }}
 route tfirst {{ to tfirst.lab; via smtp mx.tfirst.lab:465; tls verify; tls_ca "%(ca)s"; }}
+route tlogin {{ to tlogin.lab; via smtp mx.tlogin.lab:587; tls verify; tls_ca "%(ca)s"; auth ann@example.net "%(password)s"; }}
+route twrongpass {{ to twrongpass.lab; via smtp mx.twrongpass.lab:587; tls verify; tls_ca "%(ca)s"; auth ann@example.net "%(wrong)s"; }}
 route from {{ to from.lab; source {v4(15)} {v6(15)}; hostname out.gw.lab; }}
 """
 
@@ -140,7 +142,7 @@ def dns(lab):
 def fake(lab, dns):
     """The fakes by name."""
     host = lab.host("fakes", *NUMBERS.values())
-    ports = {"lmtp": 24, "tfirst": 465}
+    ports = {"lmtp": 24, "tfirst": 465, "tlogin": 587, "twrongpass": 587}
     made = {name: kind(host, v4(NUMBERS[name]), ports.get(name, 25)) for name, kind in FAKES.items() if kind}
     for name, one in made.items():
         if isinstance(one, fakes.Tls):
@@ -155,7 +157,14 @@ def make_gw(lab, dns, log_level="info"):
     (lab.base / "dovecot").mkdir()    # that the socket is in
     listed = lab.base / "backedup.list"
     listed.write_text("known@backedup.lab\n")
-    server = Godwit(lab, dns, "gw", (10, 15), GW % {"list": listed, "ca": lab.certificates.files("ca")[0], "socket": lab.base / "dovecot" / "lmtp.sock", "auth": lab.base / "dovecot"},
+    passwords = {"password": fakes.LogsIn.password, "wrong": "another-secret-552"}
+    files = {}
+    for name, text in passwords.items():
+        path = lab.base / f"relay.{name}"
+        path.touch(0o600)
+        path.write_text(text + "\n")
+        files[name] = path
+    server = Godwit(lab, dns, "gw", (10, 15), GW % {"list": listed, "ca": lab.certificates.files("ca")[0], **files, "socket": lab.base / "dovecot" / "lmtp.sock", "auth": lab.base / "dovecot"},
                     log_level=log_level)
     server.start()
     server.account("alice@gw.lab", "carol@gw.lab", "postmaster@gw.lab")

@@ -7,6 +7,9 @@
 
 A method returns the reply's text, bytes to send as they are, or None to cut the connection.
 """
+import base64
+import hashlib
+import hmac
 import socket
 import ssl
 import threading
@@ -305,6 +308,7 @@ class TlsBroken(Tls):
     """Says that it has TLS, and has not."""
 
     def wrap(self, s):
+        s.sock.recv(1)
         s.sock.sendall(b"what is this?\r\n")
         raise OSError
 
@@ -319,3 +323,42 @@ class TlsInjected(Tls):
         s.sock.sendall(b"220 2.0.0 go\r\n250-evil\r\n250 SIZE 1\r\n")
         self.wrap(s)
         return True
+
+
+class LogsIn(Tls):
+    """Mail only behind AUTH SCRAM-SHA-256 (RFC 7677) of ann with this password."""
+    user, password, salt, iterations = "ann@example.net", "lab-secret-7391", b"0123456789abcdef", 4096
+
+    def ehlo(self, s):
+        return f"250-{self.name}\r\n250 AUTH SCRAM-SHA-256 PLAIN" if s.encrypted else super().ehlo(s)
+
+    def mail(self, s):
+        return "250 2.1.0 ok" if getattr(s, "user", None) else "530 5.7.0 log in first"
+
+    def ask(self, s, text):
+        s.sock.sendall(b"334 " + base64.b64encode(text.encode()) + b"\r\n")
+        return base64.b64decode(s.file.readline().strip()).decode()
+
+    def command(self, s, line):
+        if not line.upper().startswith("AUTH "):
+            return super().command(s, line)
+        s.commands.append(line)
+        assert s.encrypted and line.split()[1] == "SCRAM-SHA-256"
+        bare = base64.b64decode(line.split()[2]).decode().removeprefix("n,,")
+        user, nonce = (part[2:] for part in bare.split(","))
+        first = f"r={nonce}lab,s={base64.b64encode(self.salt).decode()},i={self.iterations}"
+        final = self.ask(s, first)
+        without, proof = final.rsplit(",p=", 1)
+        salted = hashlib.pbkdf2_hmac("sha256", self.password.encode(), self.salt, self.iterations)
+
+        def mac(key, text):
+            return hmac.new(key, text if isinstance(text, bytes) else text.encode(), "sha256").digest()
+        auth = f"{bare},{first},{without}"
+        client = mac(salted, "Client Key")
+        stored = hashlib.sha256(client).digest()
+        expected = bytes(a ^ b for a, b in zip(client, mac(stored, auth)))
+        if user != self.user or base64.b64decode(proof) != expected:
+            return self.send(s, "535 5.7.8 wrong")
+        self.ask(s, "v=" + base64.b64encode(mac(mac(salted, "Server Key"), auth)).decode())
+        s.user = user
+        return self.send(s, "235 2.7.0 welcome")

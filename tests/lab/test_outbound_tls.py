@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """TLS towards other servers: what is encrypted, what is verified, and what waits rather than to go in clear."""
 import email
+import subprocess
 
 import pytest
 
-from lab import wait_for
+from lab import GODWIT, wait_for
 from test_peers import at, submit
 from test_relay import received
 
@@ -120,3 +121,37 @@ def test_one_connection_for_several(mail, gw, fake):
     # one a relay process at most
     processes = gw.cli("status", "--json").stdout.count('"relay"')
     assert wait_for(lambda: len(fake["dgood"].sessions) - before <= processes, 5, "connections used again")
+
+
+# ---- smart hosts that want us to log in (RFC 4954) --------------------------------------------------------
+
+def test_scram(mail, gw, fake):
+    mid = mail("x@tlogin.lab")
+    assert received(fake["tlogin"], mid).encrypted
+    gw.wait_trace(mid, ":587, TLSv1.3, verified by its authority")
+
+
+def test_a_wrong_password_is_no_bounce(mail, gw, fake):
+    mid = mail("x@twrongpass.lab")
+    waits(gw, fake, "twrongpass", mid, "we could not log in: wrong")
+    assert "relay_auth_failed" in gw.log() and not gw.queue("x@twrongpass.lab")
+
+
+def test_no_password_in_the_log_or_the_trace(mail, gw, fake):
+    """P4"""
+    mid = mail("x@tlogin.lab")
+    received(fake["tlogin"], mid)
+    for text in (gw.log(), gw.trace(mid)):
+        assert "lab-secret" not in text and "another-secret" not in text
+
+
+def test_check_refuses_a_password_for_all_to_read(gw, lab, tmp_path):
+    secret, conf = tmp_path / "secret", tmp_path / "conf"
+    secret.write_text("x\n")
+    secret.chmod(0o644)
+    conf.write_text(f'hostname a.lab; listen smtp {{ address *:25; }} route default {{ via smtp b.lab:587; tls verify; auth a "{secret}"; }}\n')
+    done = subprocess.run([GODWIT, "check", "-c", str(conf)], capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "chmod 600" in done.stdout + done.stderr
+    secret.chmod(0o600)
+    done = subprocess.run([GODWIT, "check", "-c", str(conf)], capture_output=True, text=True, check=False)
+    assert "chmod" not in done.stdout + done.stderr

@@ -153,6 +153,15 @@ static void on_listener(void *self, struct ipc *from UNUSED, const struct proc_l
 	p->listeners[p->listener_count++].listener = in->listener;
 }
 
+static void on_counts(void *self, struct ipc *from UNUSED, const struct proc_counts_in *in)
+{
+	struct proc *p = self;
+	if (p->counts_n == PROC_COUNTS_MAX || p->started)
+		world_close(p->w, in->memory);
+	else
+		p->counts[p->counts_n++] = *in;
+}
+
 static YIELDS enum err on_start(void *self, struct ipc *from UNUSED, const struct proc_start_in *in UNUSED,
 			 struct arena *arena UNUSED, struct proc_start_out *out UNUSED)
 {
@@ -211,6 +220,7 @@ static const struct ipc_handlers own_handlers = {
 	.proc_configure = on_configure,
 	.proc_peer = on_peer,
 	.proc_listener = on_listener,
+	.proc_counts = on_counts,
 	.proc_start = on_start,
 	.proc_stop = on_stop,
 	.proc_metrics = on_metrics,
@@ -223,6 +233,7 @@ static YIELDS enum err dispatch(void *arg, struct ipc_request *rq)
 	case CALL_PROC_CONFIGURE:
 	case CALL_PROC_PEER:
 	case CALL_PROC_LISTENER:
+	case CALL_PROC_COUNTS:
 	case CALL_PROC_START:
 	case CALL_PROC_STOP:
 	case CALL_PROC_METRICS:

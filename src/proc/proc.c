@@ -189,9 +189,10 @@ static YIELDS enum err on_start(void *self, struct ipc *from UNUSED, const struc
 		for (size_t i = 0; i < p->peer_count; i++)
 			if (p->peers[i].channel)
 				p->ops->peer(p, p->self, p->peers[i].role, p->peers[i].index, p->peers[i].channel);
+	/* Before work(): a note that waits holds up its channel, and work() may wait for an answer from there. */
+	co_wake_all(&p->start_queue);
 	if (p->ops->work)
 		TRY(p->ops->work(p, p->self));
-	co_wake_all(&p->start_queue);
 	log_process_ready(&p->log, (struct log_ids){ 0 }, (uint64_t)((world_mono_ns(p->w) - began_ns) / 1000000));
 	return ERR_NONE;
 }

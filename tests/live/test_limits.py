@@ -24,7 +24,8 @@ class OpenServer(Server):
 
     def __init__(self, limits):
         self.open_port = free_port()
-        super().__init__(f"listen smtp {{ address 0.0.0.0:{self.open_port}; }}\nlimits {{ {limits} }}\n", smtpd_processes=3)
+        super().__init__(f"listen smtp {{ address 0.0.0.0:{self.open_port}; }}\nlimits {{ {limits} }}\n"
+                         "timeouts { greet_delay 0s; }\n", smtpd_processes=3)
 
     def come(self, address="127.0.0.1"):
         """A connection that was greeted, or the reply that turned it away."""

@@ -8,6 +8,7 @@
  *  M2  Listening sockets belong to master and outlive every smtpd: clients that connect while one is
  *      started again wait in the kernel.
  *  M3  Children are stopped in the order in which mail flows, so that nobody calls the dead.
+ *  M4  What an smtpd counted of connections ends with it: its counts are cleared before the next one starts.
  */
 #include "master/master.h"
 
@@ -17,6 +18,7 @@
 #include "ipc/calls.h"
 #include "master/account_files.h"
 #include "master/certificates.h"
+#include "master/counts.h"
 #include "master/dirs.h"
 
 #define CHILDREN_MAX 48u
@@ -65,6 +67,7 @@ struct master {
 	struct child children[CHILDREN_MAX];
 	size_t children_n;
 	int *sockets; /* by listener and smtpd */
+	struct counts counts;
 	struct co_queue signals, died, lost;
 	bool stopping, started;
 	uint32_t serial; /* of the last channel */
@@ -136,7 +139,7 @@ static YIELDS enum err be_alone(struct master *m)
 static unsigned smtpd_count(const struct master *m)
 {
 	unsigned n = m->conf.smtpd_processes ? m->conf.smtpd_processes : world_cpus(m->w);
-	return n > 32 ? 32 : n;
+	return n > COUNTS_MAX ? COUNTS_MAX : n;
 }
 
 static unsigned relay_count(const struct master *m)
@@ -230,6 +233,8 @@ static YIELDS enum err send_configuration(struct master *m, struct child *c, str
 static enum err send_listeners(struct master *m, struct child *c)
 {
 	unsigned n = smtpd_count(m);
+	if (c->role == ROLE_SMTPD)
+		TRY(c->ch ? counts_send(&m->counts, c->ch, c->index) : ERR_CLOSED);
 	for (size_t l = 0; c->role == ROLE_SMTPD && l < m->conf.listeners_n; l++) {
 		struct proc_listener_in in = { .socket = m->sockets[l * n + c->index], .listener = (uint16_t)l };
 		if (!c->ch)
@@ -317,6 +322,8 @@ static void child_died(struct master *m, struct child *c, int status)
 	c->back_off_ns = lived_long || !c->back_off_ns ? BACK_OFF_FIRST_NS : c->back_off_ns * 2;
 	if (c->back_off_ns > BACK_OFF_MAX_NS)
 		c->back_off_ns = BACK_OFF_MAX_NS;
+	if (c->role == ROLE_SMTPD)
+		counts_clear(&m->counts, c->index); /* M4 */
 	co_wake_all(&m->died);
 	if (m->stopping || (!m->started && !was_ready)) /* start_all() hears it, and gives up */
 		return;
@@ -540,6 +547,14 @@ static enum err enter_jail(struct master *m)
 	return e;
 }
 
+static enum err make_counts(struct master *m)
+{
+	enum err e = counts_init(&m->counts, m->w, smtpd_count(m), m->conf.limits.connections);
+	if (e != ERR_NONE)
+		failed(m, "make memory that processes share (memfd; /proc must be mounted)", e, STR("counts of connections"));
+	return e;
+}
+
 static YIELDS enum err start_all(struct master *m)
 {
 	TRY(be_alone(m));
@@ -547,6 +562,7 @@ static YIELDS enum err start_all(struct master *m)
 	TRY(account_files_init(&m->account_files, m->w, &m->log, &m->conf));
 	TRY(make_dirs(m));
 	TRY(open_listeners(m));
+	TRY(make_counts(m));
 	TRY(scope_spawn(&m->scope, "mender", CO_STACK_SMALL, mender, m));
 	TRY(loop_watch_signals(m->loop, &m->signals));
 	TRY(enter_jail(m));
@@ -719,6 +735,7 @@ int master_main(struct world *w, struct str conf_path)
 	log_close(&m->log);
 	certificates_done(&m->certificates);
 	account_files_done(&m->account_files);
+	counts_done(&m->counts);
 	mem_free(mem, m->sockets);
 	arena_close(&m->arena);
 	mem_free(mem, m);

@@ -154,6 +154,15 @@ static void on_listener(void *self, struct ipc *from UNUSED, const struct proc_l
 	p->listeners[p->listener_count++].listener = in->listener;
 }
 
+static void on_counts(void *self, struct ipc *from UNUSED, const struct proc_counts_in *in)
+{
+	struct proc *p = self;
+	if (p->counts_n == PROC_COUNTS_MAX || p->started)
+		world_close(p->w, in->memory);
+	else
+		p->counts[p->counts_n++] = *in;
+}
+
 static YIELDS enum err on_start(void *self, struct ipc *from UNUSED, const struct proc_start_in *in UNUSED,
 			 struct arena *arena UNUSED, struct proc_start_out *out UNUSED)
 {
@@ -181,9 +190,10 @@ static YIELDS enum err on_start(void *self, struct ipc *from UNUSED, const struc
 		for (size_t i = 0; i < p->peer_count; i++)
 			if (p->peers[i].channel)
 				p->ops->peer(p, p->self, p->peers[i].role, p->peers[i].index, p->peers[i].channel);
+	/* Before work(): a note that waits holds up its channel, and work() may wait for an answer from there. */
+	co_wake_all(&p->start_queue);
 	if (p->ops->work)
 		TRY(p->ops->work(p, p->self));
-	co_wake_all(&p->start_queue);
 	log_process_ready(&p->log, (struct log_ids){ 0 }, (uint64_t)((world_mono_ns(p->w) - began_ns) / 1000000));
 	return ERR_NONE;
 }
@@ -212,6 +222,7 @@ static const struct ipc_handlers own_handlers = {
 	.proc_configure = on_configure,
 	.proc_peer = on_peer,
 	.proc_listener = on_listener,
+	.proc_counts = on_counts,
 	.proc_start = on_start,
 	.proc_stop = on_stop,
 	.proc_metrics = on_metrics,
@@ -224,6 +235,7 @@ static YIELDS enum err dispatch(void *arg, struct ipc_request *rq)
 	case CALL_PROC_CONFIGURE:
 	case CALL_PROC_PEER:
 	case CALL_PROC_LISTENER:
+	case CALL_PROC_COUNTS:
 	case CALL_PROC_START:
 	case CALL_PROC_STOP:
 	case CALL_PROC_METRICS:

@@ -15,6 +15,7 @@
 
 #define PROC_PEERS_MAX 64u
 #define PROC_LISTENERS_MAX 32u
+#define PROC_COUNTS_MAX 32u
 
 struct proc;
 
@@ -66,6 +67,9 @@ struct proc {
 		unsigned listener; /* index in conf.listeners */
 	} listeners[PROC_LISTENERS_MAX];
 	size_t listener_count;
+	/* smtpd: memory with counts of connections, from master; start() maps them and closes the descriptors. */
+	struct proc_counts_in counts[PROC_COUNTS_MAX];
+	size_t counts_n;
 	struct co_queue stop_queue, start_queue;
 	/* private */
 	struct buf conf_bytes;

@@ -22,8 +22,7 @@ static void session_run(void *arg)
 	struct smtpd *d = s->d;
 	session_serve(s);
 	session_done(s);
-	if (!s->trusted)
-		clients_leave(&d->clients, &s->client);
+	clients_leave(&d->clients, s->trusted ? NULL : &s->client);
 	mem_free(d->mem, s);
 	d->sessions--;
 	gauge_add(d->count.sessions, -1);
@@ -88,19 +87,14 @@ static void admit(struct smtpd *d, int fd, const struct ip *client, unsigned lis
 	const struct conf_limits *l = &d->conf->limits;
 	bool trusted = smtpd_trusts(d, client);
 	counter_add(d->count.connections, 1);
-	if (d->sessions >= l->connections) {
-		turn_away(d, fd, client, listener, REPLY_TOO_MANY_CLIENTS);
-		return;
-	}
-	enum err e = trusted ? ERR_NONE : clients_enter(&d->clients, client, l->connections_client);
-	if (e != ERR_NONE) {
+	enum clients_answer a = clients_enter(&d->clients, trusted ? NULL : client, l->connections, l->connections_client);
+	if (a != CLIENTS_WELCOME) {
 		turn_away(d, fd, client, listener,
-			  e == ERR_LIMIT ? REPLY_TOO_MANY_FROM_CLIENT : REPLY_NO_MEMORY);
+			  a == CLIENTS_TOO_MANY ? REPLY_TOO_MANY_CLIENTS : REPLY_TOO_MANY_FROM_CLIENT);
 		return;
 	}
 	if (session_start(d, fd, client, listener) != ERR_NONE) {
-		if (!trusted)
-			clients_leave(&d->clients, client);
+		clients_leave(&d->clients, trusted ? NULL : client);
 		turn_away(d, fd, client, listener, REPLY_NO_MEMORY);
 		return;
 	}

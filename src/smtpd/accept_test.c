@@ -461,35 +461,6 @@ static void early_talkers(void **state)
 	assert_int_equal(scene.rig.messages_n, 0);
 }
 
-static void clients_by_prefix(void **state)
-{
-	struct clients c;
-	struct sip_key key = { 1, 2 };
-	struct mem *mem = mem_new(0);
-	struct ip v4 = { .family = IP_V4, .b = { 192, 0, 2, 1 } }, other = { .family = IP_V4, .b = { 192, 0, 2, 2 } };
-	struct ip v6 = { .family = IP_V6, .b = { 0x20, 1, 0xd, 0xb8, 0, 0, 0, 1, 9 } }, same = v6, next = v6;
-	same.b[15] = 7; /* the same /64 */
-	next.b[7] = 2;
-	clients_init(&c, mem, key, 100);
-	for (int i = 0; i < 3; i++)
-		assert_int_equal(clients_enter(&c, &v4, 3), ERR_NONE);
-	assert_int_equal(clients_enter(&c, &v4, 3), ERR_LIMIT);
-	assert_int_equal(clients_enter(&c, &other, 3), ERR_NONE);
-	clients_leave(&c, &v4);
-	assert_int_equal(clients_enter(&c, &v4, 3), ERR_NONE);
-	assert_int_equal(clients_enter(&c, &v6, 2), ERR_NONE);
-	assert_int_equal(clients_enter(&c, &same, 2), ERR_NONE);
-	assert_int_equal(clients_enter(&c, &v6, 2), ERR_LIMIT);
-	assert_int_equal(clients_enter(&c, &next, 2), ERR_NONE);
-	clients_leave(&c, &same);
-	clients_leave(&c, &v6);
-	clients_leave(&c, &next);
-	assert_int_equal(c.by_key.n, 2);
-	clients_done(&c);
-	assert_int_equal(mem_blocks(mem), 0);
-	mem_destroy(mem);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -498,7 +469,7 @@ int main(void)
 		cmocka_unit_test_setup(deaf, conf_reset),	  cmocka_unit_test_setup(ends, conf_reset),
 		cmocka_unit_test_setup(stopping, conf_reset),	  cmocka_unit_test_setup(foreign, conf_reset),
 		cmocka_unit_test_setup(early_talkers, conf_reset), cmocka_unit_test_setup(guesses, conf_reset),
-		cmocka_unit_test_setup(without_descriptors, conf_reset), cmocka_unit_test(clients_by_prefix),
+		cmocka_unit_test_setup(without_descriptors, conf_reset),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);

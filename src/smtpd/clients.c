@@ -1,54 +1,84 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connections by client: see clients.h. */
+/* Connections by client: see clients.h. Runs in smtpd; the others' counts may be anything. */
 #include "smtpd/clients.h"
 
-struct client {
-	uint32_t connections;
-};
+/* The memory: the total, alone in its cache line; then the rows. */
+#define ROWS	 4u
+#define ROWS_AT	 16u
+#define TOTAL_AT 0u
 
-/* An IPv4 address stands where ::/64 would, from which nobody connects. */
-static uint64_t key_of(const struct ip *ip)
+static size_t bytes_for(size_t cells)
 {
-	uint64_t key = 0;
-	for (size_t i = 0; i < (ip->family == IP_V4 ? 4u : 8u); i++)
-		key = key << 8 | ip->b[i];
-	return key;
+	return (ROWS_AT + ROWS * cells) * sizeof(uint32_t);
 }
 
-void clients_init(struct clients *c, struct mem *mem, struct sip_key key, size_t max)
+void clients_init(struct clients *c, struct sip_key key, void *own, size_t bytes)
 {
-	*c = (struct clients){ .mem = mem, .by_key = table64_make(mem, key, max) };
+	ASSERT(bytes >= CLIENTS_MEMORY_MIN);
+	*c = (struct clients){ .key = key, .cells = 1, .own = own };
+	while (bytes_for(c->cells * 2) <= bytes)
+		c->cells *= 2;
 }
 
-void clients_done(struct clients *c)
+enum err clients_add_other(struct clients *c, const void *memory)
 {
-	size_t it = 0;
-	void *client;
-	while ((client = table64_next(&c->by_key, &it, NULL)) != NULL)
-		mem_free(c->mem, client);
-	table64_free(&c->by_key);
-}
-
-enum err clients_enter(struct clients *c, const struct ip *ip, uint32_t max)
-{
-	struct client *client = table64_get(&c->by_key, key_of(ip));
-	if (!client) {
-		client = mem_alloc(c->mem, sizeof *client);
-		enum err e = client ? table64_put(&c->by_key, key_of(ip), client) : ERR_NO_MEMORY;
-		if (e != ERR_NONE) {
-			mem_free(c->mem, client);
-			return e;
-		}
-	}
-	if (client->connections >= max)
+	if (c->others_n == CLIENTS_OTHERS_MAX)
 		return ERR_LIMIT;
-	client->connections++;
+	c->others[c->others_n++] = memory;
 	return ERR_NONE;
 }
 
-void clients_leave(struct clients *c, const struct ip *ip)
+static void places_of(const struct clients *c, const struct ip *ip, size_t places_out[ROWS])
 {
-	struct client *client = table64_get(&c->by_key, key_of(ip));
-	if (client && --client->connections == 0)
-		mem_free(c->mem, table64_del(&c->by_key, key_of(ip)));
+	unsigned char network[9] = { (unsigned char)ip->family };
+	size_t n = ip->family == IP_V4 ? 4 : 8;
+	memcpy(network + 1, ip->b, n);
+	uint64_t h = siphash(c->key, str_of((const char *)network, 1 + n));
+	uint32_t at = (uint32_t)h, step = (uint32_t)(h >> 32) | 1;
+	for (unsigned r = 0; r < ROWS; r++)
+		places_out[r] = ROWS_AT + r * c->cells + ((at + r * step) & (c->cells - 1));
+}
+
+static uint64_t sum_at(const struct clients *c, size_t place)
+{
+	uint64_t sum = atomic_load(&c->own[place]);
+	for (size_t i = 0; i < c->others_n; i++)
+		sum += atomic_load(&c->others[i][place]);
+	return sum;
+}
+
+static bool is_above(const struct clients *c, const size_t places[ROWS], uint32_t max)
+{
+	for (unsigned r = 0; r < ROWS; r++)
+		if (sum_at(c, places[r]) <= max)
+			return false;
+	return true;
+}
+
+void clients_leave(struct clients *c, const struct ip *ip_or_null)
+{
+	size_t places[ROWS];
+	atomic_fetch_sub(&c->own[TOTAL_AT], 1);
+	if (!ip_or_null)
+		return;
+	places_of(c, ip_or_null, places);
+	for (unsigned r = 0; r < ROWS; r++)
+		atomic_fetch_sub(&c->own[places[r]], 1);
+}
+
+enum clients_answer clients_enter(struct clients *c, const struct ip *ip_or_null, uint32_t max, uint32_t max_here)
+{
+	size_t places[ROWS];
+	atomic_fetch_add(&c->own[TOTAL_AT], 1);
+	bool too_many = sum_at(c, TOTAL_AT) > max, here = false;
+	if (ip_or_null) {
+		places_of(c, ip_or_null, places);
+		for (unsigned r = 0; r < ROWS; r++)
+			atomic_fetch_add(&c->own[places[r]], 1);
+		here = is_above(c, places, max_here);
+	}
+	if (!too_many && !here)
+		return CLIENTS_WELCOME;
+	clients_leave(c, ip_or_null);
+	return too_many ? CLIENTS_TOO_MANY : CLIENTS_TOO_MANY_HERE;
 }

@@ -49,7 +49,6 @@ enum err smtpd_init(struct smtpd *d, struct loop *loop, const struct conf *conf,
 				       .transactions = conf->limits.transactions,
 				       .smtputf8 = conf->smtputf8 };
 	cache_init(&d->cache, d->mem, key);
-	clients_init(&d->clients, d->mem, key, (size_t)conf->limits.connections + 1);
 	refusals_init(&d->refusals, d->mem, key);
 	co_queue_init(&d->session_ended);
 	register_metrics(&d->count, metrics);
@@ -59,7 +58,6 @@ enum err smtpd_init(struct smtpd *d, struct loop *loop, const struct conf *conf,
 void smtpd_done(struct smtpd *d)
 {
 	cache_done(&d->cache);
-	clients_done(&d->clients);
 	refusals_done(&d->refusals);
 	tls_server_free(d->tls);
 	d->tls = NULL;

@@ -95,7 +95,7 @@ struct smtpd {
 	char queue_text[200];
 };
 
-/* Everything but log, work and backend, which the caller sets. */
+/* Everything but log, work, backend and clients, which the caller sets. */
 enum err smtpd_init(struct smtpd *d, struct loop *loop, const struct conf *conf, unsigned index,
 		    struct metrics *metrics) MUST_CHECK;
 void smtpd_done(struct smtpd *d);

@@ -356,6 +356,10 @@ static bool rig_open(struct rig *r)
 	r->parts = buf_grow(r->own, (size_t)16 << 20);
 	if (smtpd_init(&r->d, r->loop, &r->conf, 3, r->metrics) != ERR_NONE)
 		return false;
+	void *counts = mem_alloc(r->own, CLIENTS_MEMORY_MIN);
+	if (!counts)
+		return false;
+	clients_init(&r->d.clients, (struct sip_key){ 1, 2 }, counts, CLIENTS_MEMORY_MIN);
 	r->d.log = &r->log;
 	r->d.work = loop_root(r->loop);
 	r->d.backend = &rig_backend;

@@ -17,6 +17,7 @@
 struct process {
 	struct smtpd d;
 	struct proc *p;
+	void *counts[PROC_COUNTS_MAX]; /* mapped, as p->counts */
 };
 
 /* ---- the other processes -------------------------------------------------------------------- */
@@ -236,11 +237,36 @@ static void peer(struct proc *p UNUSED, void *arg, enum role role, unsigned inde
 
 /* ---- the process ----------------------------------------------------------------------------- */
 
+static enum err map_counts(struct process *self)
+{
+	struct proc *p = self->p;
+	enum err e = ERR_NONE;
+	size_t own = p->counts_n;
+	for (size_t i = 0; i < p->counts_n; i++) {
+		const struct proc_counts_in *in = &p->counts[i];
+		bool mine = in->index == p->index;
+		if (e == ERR_NONE)
+			e = world_shared_map(p->w, in->memory, in->bytes, mine ? WORLD_SHARED_WRITE : WORLD_SHARED_READ, &self->counts[i]);
+		world_close(p->w, in->memory);
+		if (mine)
+			own = i;
+	}
+	if (e != ERR_NONE || own == p->counts_n)
+		return e != ERR_NONE ? e : ERR_NOT_FOUND;
+	struct sip_key key = { p->counts[own].key0, p->counts[own].key1 };
+	clients_init(&self->d.clients, key, self->counts[own], p->counts[own].bytes);
+	for (size_t i = 0; i < p->counts_n; i++)
+		if (i != own)
+			TRY(clients_add_other(&self->d.clients, self->counts[i]));
+	return ERR_NONE;
+}
+
 static enum err start(struct proc *p, void *arg, struct world_jail *jail_out) /* yields: indirect */
 {
 	struct process *self = arg;
 	self->p = p;
 	TRY(smtpd_init(&self->d, p->loop, &p->conf, p->index, p->metrics));
+	TRY(map_counts(self));
 	self->d.log = &p->log;
 	self->d.work = &p->work;
 	self->d.backend = &backend;

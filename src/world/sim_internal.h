@@ -57,7 +57,7 @@ void sim_stack_put(struct sim *s, void *lo, size_t bytes);
 
 /* ---- open objects ------------------------------------------------------------------------------ */
 
-enum sim_kind { OBJ_FILE, OBJ_STREAM, OBJ_PACKETS, OBJ_LISTENER, OBJ_STDERR };
+enum sim_kind { OBJ_FILE, OBJ_STREAM, OBJ_PACKETS, OBJ_LISTENER, OBJ_STDERR, OBJ_SHARED };
 struct sim_object {
 	enum sim_kind kind;
 	unsigned refs; /* descriptors and packets in flight */
@@ -134,6 +134,7 @@ struct world {
 	struct sim_inode **dirs;
 	size_t dir_count;
 	struct list stacks; /* struct sim_stack: of coroutines */
+	struct list mappings; /* struct sim_mapping */
 	struct buf log_line;
 };
 struct sim_stack {
@@ -141,6 +142,12 @@ struct sim_stack {
 	void *lo;
 	size_t bytes;
 };
+struct sim_mapping { /* of memory that processes share */
+	struct list link;
+	struct sim_object *o;
+	void *p;
+};
+void sim_mappings_end(struct world *w);
 
 /*
  * Every call to the world begins here: checks who calls, counts, may kill the process, charges time.

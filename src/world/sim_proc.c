@@ -107,6 +107,7 @@ struct world *sim_process_new(struct sim_host *h, const char *role, unsigned ind
 	list_init(&w->zombies);
 	list_init(&w->ready);
 	list_init(&w->stacks);
+	list_init(&w->mappings);
 	list_push_back(&s->processes, &w->link);
 	if (parent)
 		list_push_back(&parent->children, &w->sibling);
@@ -196,6 +197,7 @@ void sim_process_end(struct world *w, int status)
 		sim_process_end(child, SIGKILL_STATUS);
 	}
 	sim_fds_close_all(w);
+	sim_mappings_end(w);
 	list_remove(&w->link);
 	list_push_back(&s->graves, &w->link);
 	tell_parent(w, status);

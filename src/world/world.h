@@ -215,6 +215,18 @@ enum err world_packet_recv(struct world *w, int fd, void *p, size_t cap, size_t 
 /* Who is at the other end of a local socket. */
 enum err world_peer_cred(struct world *w, int fd, int *pid_out, unsigned *uid_out, unsigned *gid_out) MUST_CHECK;
 
+/* ---- memory that processes share ------------------------------------------------------------ */
+
+/*
+ * Zeros, in a size that nobody can change. Whoever is handed the first descriptor can map them to write, who
+ * gets the second only to read, whatever they try.
+ */
+enum err world_shared_new(struct world *w, size_t bytes, int *write_fd_out, int *read_fd_out) MUST_CHECK;
+enum world_shared_right { WORLD_SHARED_READ, WORLD_SHARED_WRITE };
+/* All of it, until unmapped; the descriptor may be closed. ERR_SYNTAX: it has another size. ERR_DENIED: only to read. */
+enum err world_shared_map(struct world *w, int fd, size_t bytes, enum world_shared_right right, void **out) MUST_CHECK;
+void world_shared_unmap(struct world *w, void *p, size_t bytes);
+
 /* ---- processes ---------------------------------------------------------------------------- */
 
 /* The one descriptor that a started process finds: its channel to master. */

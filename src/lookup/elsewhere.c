@@ -42,7 +42,8 @@ static enum err open_domain(struct elsewhere *e, const struct conf_domain *c, st
 enum err elsewhere_open(struct elsewhere *e, struct proc *p, struct str secret)
 {
 	const struct conf *c = &p->conf;
-	*e = (struct elsewhere){ .p = p, .env = { p->w, p->loop, &e->scope, p->mem, &p->log }, .open = true };
+	*e = (struct elsewhere){ .p = p, .open = true };
+	e->env = (struct dovecot_env){ .w = p->w, .loop = p->loop, .scope = &e->scope, .mem = p->mem, .log = &p->log };
 	e->key = (struct sip_key){ siphash((struct sip_key){ 1, 2 }, secret), siphash((struct sip_key){ 3, 4 }, secret) };
 	scope_open(&e->scope, p->loop, &p->work);
 	e->by_domain = ARENA_ARRAY(&p->arena, struct backend *, c->domains_n + 1);

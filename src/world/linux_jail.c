@@ -212,7 +212,8 @@ static int allow(scmp_filter_ctx f, const int *calls, size_t n)
 /* No other kind of socket: a filter sees the family, as it is an argument. */
 static int allow_unix_sockets(scmp_filter_ctx f)
 {
-	int r = seccomp_rule_add(f, SCMP_ACT_ALLOW, NR(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+	struct scmp_arg_cmp family = { .arg = 0, .op = SCMP_CMP_EQ, .datum_a = AF_UNIX };
+	int r = seccomp_rule_add_array(f, SCMP_ACT_ALLOW, NR(socket), 1, &family);
 	return r == 0 ? seccomp_rule_add(f, SCMP_ACT_ALLOW, NR(connect), 0) : r;
 }
 

@@ -222,6 +222,16 @@ static void route_wrong(struct parser *p, const struct conf_route *r, const char
 	conf_fail_at(p, 0, 0, arena_strf(p->arena, "route %.*s: %s", STR_ARG(r->name), text));
 }
 
+/* What we may not look at, root will read. */
+static bool is_missing(struct parser *p, struct str path)
+{
+	int fd;
+	enum err e = p->w ? world_open(p->w, WORLD_ABSOLUTE, path, WORLD_READ | WORLD_REGULAR, 0, &fd) : ERR_DENIED;
+	if (e == ERR_NONE)
+		world_close(p->w, fd);
+	return e != ERR_NONE && e != ERR_DENIED;
+}
+
 void conf_check_route_tls(struct parser *p)
 {
 	for (size_t i = 0; i < p->conf->routes_n; i++) {
@@ -245,6 +255,8 @@ void conf_check_route_tls(struct parser *p)
 			route_wrong(p, r, "auth is for the hosts of via smtp: any MX host would be told the password");
 		if (r->tls_ca.n && r->tls != ROUTE_TLS_VERIFY)
 			route_wrong(p, r, "tls_ca does nothing without tls verify");
+		if (r->tls_ca.n && is_missing(p, r->tls_ca))
+			route_wrong(p, r, "the file tls_ca cannot be read, or is none");
 	}
 }
 

@@ -145,7 +145,7 @@ def test_no_password_in_the_log_or_the_trace(mail, gw, fake):
         assert "lab-secret" not in text and "another-secret" not in text
 
 
-def test_check_refuses_a_password_for_all_to_read(gw, lab, tmp_path):
+def test_check_looks_at_files(tmp_path):
     secret, conf = tmp_path / "secret", tmp_path / "conf"
     secret.write_text("x\n")
     secret.chmod(0o644)
@@ -155,3 +155,6 @@ def test_check_refuses_a_password_for_all_to_read(gw, lab, tmp_path):
     secret.chmod(0o600)
     done = subprocess.run([GODWIT, "check", "-c", str(conf)], capture_output=True, text=True, check=False)
     assert "chmod" not in done.stdout + done.stderr
+    conf.write_text(conf.read_text().replace(f'auth a "{secret}"', f'tls_ca "{tmp_path}/none"'))
+    done = subprocess.run([GODWIT, "check", "-c", str(conf)], capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "tls_ca cannot be read" in done.stdout + done.stderr

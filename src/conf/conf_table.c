@@ -95,6 +95,7 @@ const struct conf_directive conf_directives[] = {
 	{ CONF_IN_TIMEOUTS, "data_end", CONF_TIME, TIM(data_end), "10min", 1000, 0, "Outbound: the reply to the end of a message (§4.5.3.2.6); cut short, it makes duplicates." },
 	{ CONF_IN_TIMEOUTS, "delay_notice", CONF_TIME, TIM(delay_notice), "4h", 0, 0, "When a sender is told that mail still waits; 0s: never." },
 	{ CONF_IN_TIMEOUTS, "bounce_expire", CONF_TIME, TIM(bounce_expire), "2d", 60000, 0, "When to give up on a delivery status notification." },
+	{ CONF_IN_TIMEOUTS, "process_hang", CONF_TIME, TIM(process_hang), "1min", 1000, 0, "A process of the server that does not answer master for so long is killed and started again." },
 	{ CONF_IN_TIMEOUTS, "greet_delay", CONF_TIME, TIM(greet_delay), "1s", 0, 60000, "How long to look whether a stranger talks before our greeting; 0s: not at all." },
 	{ CONF_IN_TIMEOUTS, "retry_first", CONF_TIME, TIM(retry_first), "5min", 1000, 0, "First retry of a delivery that failed for the moment." },
 	{ CONF_IN_TIMEOUTS, "retry_max", CONF_TIME, TIM(retry_max), "4h", 1000, 0, "Longest pause between retries." },

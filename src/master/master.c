@@ -28,6 +28,7 @@
 #define BACK_OFF_MAX_NS (30 * 1000000000LL)
 #define LIVED_LONG_NS (60 * 1000000000LL)
 #define MEND_AFTER_NS (200 * 1000000LL)
+#define HANG_PARTS 6u
 #define STOP_ONE_NS (12 * 1000000000LL)
 #define OTHER_SERVER_NS (2 * 1000000000LL)
 #define START_ONE_NS (600 * 1000000000LL) /* a huge spool is recovered */
@@ -49,6 +50,8 @@ struct child {
 	enum child_state state;
 	unsigned restarts;
 	int64_t started_ns, back_off_ns;
+	int asked_pid;	    /* whose answer to a ping is awaited; 0: nobody's */
+	unsigned silent;    /* parts of `process_hang` that it has not answered */
 	uint64_t lost; /* bits: channels to these children are to be made again */
 	uint32_t serials[CHILDREN_MAX]; /* of the channels that it has now */
 };
@@ -361,6 +364,72 @@ static void reap_children(struct master *m)
 				child_died(m, &m->children[i], status);
 }
 
+/* ---- children that hang ------------------------------------------------------------------------------------- */
+
+/* coroutine */
+static void ask(void *arg)
+{
+	struct child *c = arg;
+	struct arena ARENA_SCOPED arena = arena_make(c->m->mem, 1024);
+	struct proc_ping_out out;
+	int pid = c->pid;
+	(void)!call_proc_ping(c->ch, &(struct proc_ping_in){ 0 }, &arena, &out); /* any answer is one */
+	if (c->asked_pid == pid)
+		c->asked_pid = 0;
+}
+
+/* At the end of a part: whether somebody has not answered yet. */
+static bool look_after(struct master *m)
+{
+	bool any = false;
+	for (size_t i = 0; i < m->children_n; i++) {
+		struct child *c = &m->children[i];
+		if (c->asked_pid == 0 || c->asked_pid != c->pid || c->state != CHILD_READY)
+			continue;
+		any = true;
+		if (++c->silent < HANG_PARTS)
+			continue;
+		log_process_hangs(&m->log, NO_IDS, str_z(role_name(c->role)), (uint64_t)c->pid, m->conf.times.process_hang);
+		c->asked_pid = 0;
+		if (world_kill(m->w, c->pid, 1) != ERR_NONE)
+			failed(m, "kill a process that hangs", ERR_DENIED, str_z(role_name(c->role)));
+	}
+	return any;
+}
+
+static void ask_all(struct master *m)
+{
+	for (size_t i = 0; i < m->children_n; i++) {
+		struct child *c = &m->children[i];
+		if (c->state != CHILD_READY || !c->ch || (c->asked_pid && c->asked_pid == c->pid))
+			continue;
+		c->silent = 0;
+		c->asked_pid = c->pid;
+		if (scope_spawn(&m->scope, "ping", CO_STACK_SMALL, ask, c) != ERR_NONE)
+			c->asked_pid = 0;
+	}
+}
+
+/*
+ * Silence is counted in parts of the time, each after a sleep of our own: where we did not run either (the
+ * machine was suspended, or has no time for anybody) hardly any of it counts.
+ */
+/* coroutine */
+static void watch_children(void *arg)
+{
+	struct master *m = arg;
+	int64_t part_ns = (int64_t)m->conf.times.process_hang * 1000000 / HANG_PARTS;
+	for (;;) {
+		ask_all(m);
+		do
+			if (co_sleep_until(world_mono_ns(m->w) + part_ns) != ERR_NONE)
+				return;
+		while (look_after(m));
+		if (co_sleep_until(world_mono_ns(m->w) + part_ns * HANG_PARTS) != ERR_NONE)
+			return;
+	}
+}
+
 /* ---- channels that break between two that live ---------------------------------------------------------------- */
 
 static void on_lost(void *self, struct ipc *from, const struct proc_lost_in *in)
@@ -576,7 +645,11 @@ static YIELDS enum err start_all(struct master *m)
 	}
 	m->started = true;
 	TRY(scope_spawn(&m->scope, "certificates", CO_STACK_SMALL, watch_certificates, m));
+<<<<<<< HEAD
 	TRY(scope_spawn(&m->scope, "account files", CO_STACK_SMALL, watch_account_files, m));
+=======
+	TRY(scope_spawn(&m->scope, "hangs", CO_STACK_SMALL, watch_children, m));
+>>>>>>> limits
 	log_server_ready(&m->log, NO_IDS, (uint64_t)((world_mono_ns(m->w) - m->began_ns) / 1000000));
 	return ERR_NONE;
 }

@@ -198,6 +198,12 @@ static YIELDS enum err on_start(void *self, struct ipc *from UNUSED, const struc
 	return ERR_NONE;
 }
 
+static enum err on_ping(void *self UNUSED, struct ipc *from UNUSED, const struct proc_ping_in *in UNUSED,
+			struct arena *arena UNUSED, struct proc_ping_out *out UNUSED)
+{
+	return ERR_NONE;
+}
+
 static void on_stop(void *self, struct ipc *from UNUSED, const struct proc_stop_in *in UNUSED)
 {
 	struct proc *p = self;
@@ -224,6 +230,7 @@ static const struct ipc_handlers own_handlers = {
 	.proc_listener = on_listener,
 	.proc_counts = on_counts,
 	.proc_start = on_start,
+	.proc_ping = on_ping,
 	.proc_stop = on_stop,
 	.proc_metrics = on_metrics,
 };
@@ -237,6 +244,7 @@ static YIELDS enum err dispatch(void *arg, struct ipc_request *rq)
 	case CALL_PROC_LISTENER:
 	case CALL_PROC_COUNTS:
 	case CALL_PROC_START:
+	case CALL_PROC_PING:
 	case CALL_PROC_STOP:
 	case CALL_PROC_METRICS:
 		return ipc_serve(&own_handlers, p->ops->role, p, rq);

@@ -129,6 +129,23 @@ static int on_server_name(SSL *ssl, int *alert UNUSED, void *arg)
 	return SSL_set_SSL_CTX(ssl, f->ctx) ? SSL_TLSEXT_ERR_OK : SSL_TLSEXT_ERR_NOACK;
 }
 
+/*
+ * RFC 7301 §3.2: a client that names protocols and not ours gets the alert no_application_protocol. So a web
+ * browser that was led here ends before it has said anything (H60).
+ */
+static int on_protocols(SSL *ssl UNUSED, const unsigned char **out, unsigned char *n_out, const unsigned char *list, unsigned n,
+			void *arg UNUSED)
+{
+	static const unsigned char ours[] = { 's', 'm', 't', 'p' };
+	for (unsigned at = 0; at < n && list[at] < n - at; at += list[at] + 1u)
+		if (list[at] == sizeof ours && memcmp(list + at + 1, ours, sizeof ours) == 0) {
+			*out = ours;
+			*n_out = sizeof ours;
+			return SSL_TLSEXT_ERR_OK;
+		}
+	return SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
 /* Whether certificate i has the name itself (wildcards compare as text). */
 static bool has_name(const struct loaded *l, const char *name)
 {
@@ -186,6 +203,7 @@ static enum err face_context(struct tls_server *t, const struct certificates *c,
 	SSL_CTX_set_num_tickets(f->ctx, 1);
 	SSL_CTX_set_tlsext_servername_callback(f->ctx, on_server_name);
 	SSL_CTX_set_tlsext_servername_arg(f->ctx, t);
+	SSL_CTX_set_alpn_select_cb(f->ctx, on_protocols, NULL);
 	bool ok = SSL_CTX_set_tlsext_ticket_key_evp_cb(f->ctx, on_ticket) == 1 &&
 		  SSL_CTX_set_session_id_context(f->ctx, (const unsigned char *)SESSION_CONTEXT, sizeof SESSION_CONTEXT - 1) == 1;
 	for (unsigned k = 0; ok && k < KINDS; k++) {

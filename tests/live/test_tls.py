@@ -199,6 +199,26 @@ def test_a_silent_client_is_cut_off():
         wait_for(lambda: "smtpd_tls_failed" in s.log(), 5, "the failure in the log")
 
 
+def s_client(server, *args):
+    done = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{server.tls_port}", *args], input="QUIT\r\n",
+                          capture_output=True, text=True, timeout=30, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_protocols_of_others(server, version):
+    """RFC 7301 §3.2, H60: who speaks something else is told so, and ends there."""
+    for offered in ("smtp", "http/1.1,smtp"):
+        status, text = s_client(server, version, "-alpn", offered)
+        assert status == 0 and "ALPN protocol: smtp" in text
+    assert "No ALPN negotiated" in s_client(server, version)[1]
+    for offered in ("http/1.1", "h2,http/1.1", "smtps", "SMTP", "smt"):
+        status, text = s_client(server, version, "-alpn", offered)
+        assert status != 0 and "no application protocol" in text
+    assert s_client(server, version, "-alpn", "http/1.1", "-servername", "mx.example.org")[0] != 0
+    server.starttls().quit()
+
+
 def test_the_certificate_that_was_made(server):
     cert, key = server.base / "state/tls/self-signed.pem", server.base / "state/tls/self-signed.key"
     assert cert.stat().st_mode & 0o777 == 0o600 and key.stat().st_mode & 0o777 == 0o600

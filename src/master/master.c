@@ -13,22 +13,16 @@
 #include "master/master.h"
 
 #include "base/events.h"
-#include "conf/conf.h"
 #include "config.h"
-#include "ipc/calls.h"
-#include "master/account_files.h"
-#include "master/certificates.h"
-#include "master/counts.h"
 #include "master/dirs.h"
+#include "master/master_internal.h"
 
-#define CHILDREN_MAX 48u
 #define CONF_ARENA_MAX ((size_t)64 << 20)
 #define CONF_PIECE 32768u
 #define BACK_OFF_FIRST_NS (100 * 1000000LL)
 #define BACK_OFF_MAX_NS (30 * 1000000000LL)
 #define LIVED_LONG_NS (60 * 1000000000LL)
 #define MEND_AFTER_NS (200 * 1000000LL)
-#define HANG_PARTS 6u
 #define STOP_ONE_NS (12 * 1000000000LL)
 #define OTHER_SERVER_NS (2 * 1000000000LL)
 #define START_ONE_NS (600 * 1000000000LL) /* a huge spool is recovered */
@@ -36,53 +30,14 @@
 #define CERTIFICATES_NS (60 * 1000000000LL)
 #define CERTIFICATES_TURNS (24u * 60)
 #define ACCOUNT_FILES_NS (3 * 1000000000LL)
-#define NO_IDS ((struct log_ids){ 0 })
 
-enum child_state { CHILD_NONE, CHILD_STARTING, CHILD_READY, CHILD_STOPPING, CHILD_DEAD };
 static const char *const state_names[] = { "none", "starting", "ready", "stopping", "dead" };
-
-struct child {
-	struct master *m;
-	enum role role;
-	unsigned index;
-	int pid;
-	struct ipc *ch;
-	enum child_state state;
-	unsigned restarts;
-	int64_t started_ns, back_off_ns;
-	int asked_pid;	    /* whose answer to a ping is awaited; 0: nobody's */
-	unsigned silent;    /* parts of `process_hang` that it has not answered */
-	uint64_t lost; /* bits: channels to these children are to be made again */
-	uint32_t serials[CHILDREN_MAX]; /* of the channels that it has now */
-};
-
-struct master {
-	struct world *w;
-	struct mem *mem;
-	struct loop *loop;
-	struct log log;
-	struct arena arena;
-	struct str conf_path, conf_bytes;
-	struct conf conf;
-	struct certificates certificates;
-	struct account_files account_files;
-	struct scope scope, channels;
-	struct child children[CHILDREN_MAX];
-	size_t children_n;
-	int *sockets; /* by listener and smtpd */
-	struct counts counts;
-	struct co_queue signals, died, lost;
-	bool stopping, started;
-	uint32_t serial; /* of the last channel */
-	int status;
-	int64_t began_ns;
-};
 
 /* Order of starting; the reverse is not the order of stopping (M3). */
 static const enum role start_order[] = { ROLE_CONTROL, ROLE_KEYS, ROLE_RESOLVER, ROLE_LOOKUP, ROLE_LOCAL, ROLE_RELAY, ROLE_QUEUE, ROLE_SMTPD };
 static const enum role stop_order[] = { ROLE_SMTPD, ROLE_QUEUE, ROLE_LOCAL, ROLE_RELAY, ROLE_LOOKUP, ROLE_RESOLVER, ROLE_KEYS, ROLE_CONTROL };
 
-static void failed(struct master *m, const char *what, enum err e, struct str detail)
+void master_failed(struct master *m, const char *what, enum err e, struct str detail)
 {
 	log_server_start_failed(&m->log, NO_IDS, str_z(what), e, detail);
 }
@@ -108,13 +63,13 @@ static enum err make_dirs(struct master *m)
 	for (size_t i = 0; i < sizeof dirs / sizeof dirs[0]; i++) {
 		enum err e = dirs[i].path.n ? dir_make(m->w, dirs[i].path, dirs[i].uid, dirs[i].gid, dirs[i].mode) : ERR_NONE;
 		if (e != ERR_NONE) {
-			failed(m, "make a directory", e, dirs[i].path);
+			master_failed(m, "make a directory", e, dirs[i].path);
 			return e;
 		}
 		struct str blocked = STR("");
 		e = dir_check_way(m->w, dirs[i].path, dirs[i].uid, dirs[i].gid, &blocked);
 		if (e != ERR_NONE) {
-			failed(m, "a user of the server's own cannot pass this directory: chmod o+x, or choose another place", e, blocked);
+			master_failed(m, "a user of the server's own cannot pass this directory: chmod o+x, or choose another place", e, blocked);
 			return e;
 		}
 	}
@@ -131,7 +86,7 @@ static YIELDS enum err be_alone(struct master *m)
 	while (world_connect_path(m->w, path, &fd) == ERR_NONE) {
 		world_close(m->w, fd);
 		if (world_mono_ns(m->w) > until) {
-			failed(m, "start: another server runs with this configuration", ERR_EXISTS, path);
+			master_failed(m, "start: another server runs with this configuration", ERR_EXISTS, path);
 			return ERR_EXISTS;
 		}
 		TRY(co_sleep_until(world_mono_ns(m->w) + 50 * 1000000LL));
@@ -167,7 +122,7 @@ static enum err open_listeners(struct master *m)
 			char text[IP_TEXT_MAX + 16];
 			struct buf b = buf_fixed(text, sizeof text);
 			ip_add_port(&b, at);
-			failed(m, e == ERR_EXISTS ? "listen: the port is taken by another program" :
+			master_failed(m, e == ERR_EXISTS ? "listen: the port is taken by another program" :
 				   e == ERR_DENIED ? "listen: ports below 1024 need root" : "listen", e, buf_str(&b));
 			return e;
 		}
@@ -346,7 +301,7 @@ static void restart(void *arg)
 	enum err e = start_child(m, c);
 	if (e == ERR_NONE || m->stopping)
 		return;
-	failed(m, "start a process again", e, str_z(role_name(c->role)));
+	master_failed(m, "start a process again", e, str_z(role_name(c->role)));
 	if (c->pid > 0) {
 		if (world_kill(m->w, c->pid, 1) != ERR_NONE)
 			c->pid = 0; /* it is gone already; its end is being told */
@@ -362,72 +317,6 @@ static void reap_children(struct master *m)
 		for (size_t i = 0; i < m->children_n; i++)
 			if (m->children[i].pid == pid)
 				child_died(m, &m->children[i], status);
-}
-
-/* ---- children that hang ------------------------------------------------------------------------------------- */
-
-/* coroutine */
-static void ask(void *arg)
-{
-	struct child *c = arg;
-	struct arena ARENA_SCOPED arena = arena_make(c->m->mem, 1024);
-	struct proc_ping_out out;
-	int pid = c->pid;
-	(void)!call_proc_ping(c->ch, &(struct proc_ping_in){ 0 }, &arena, &out); /* any answer is one */
-	if (c->asked_pid == pid)
-		c->asked_pid = 0;
-}
-
-/* At the end of a part: whether somebody has not answered yet. */
-static bool look_after(struct master *m)
-{
-	bool any = false;
-	for (size_t i = 0; i < m->children_n; i++) {
-		struct child *c = &m->children[i];
-		if (c->asked_pid == 0 || c->asked_pid != c->pid || c->state != CHILD_READY)
-			continue;
-		any = true;
-		if (++c->silent < HANG_PARTS)
-			continue;
-		log_process_hangs(&m->log, NO_IDS, str_z(role_name(c->role)), (uint64_t)c->pid, m->conf.times.process_hang);
-		c->asked_pid = 0;
-		if (world_kill(m->w, c->pid, 1) != ERR_NONE)
-			failed(m, "kill a process that hangs", ERR_DENIED, str_z(role_name(c->role)));
-	}
-	return any;
-}
-
-static void ask_all(struct master *m)
-{
-	for (size_t i = 0; i < m->children_n; i++) {
-		struct child *c = &m->children[i];
-		if (c->state != CHILD_READY || !c->ch || (c->asked_pid && c->asked_pid == c->pid))
-			continue;
-		c->silent = 0;
-		c->asked_pid = c->pid;
-		if (scope_spawn(&m->scope, "ping", CO_STACK_SMALL, ask, c) != ERR_NONE)
-			c->asked_pid = 0;
-	}
-}
-
-/*
- * Silence is counted in parts of the time, each after a sleep of our own: where we did not run either (the
- * machine was suspended, or has no time for anybody) hardly any of it counts.
- */
-/* coroutine */
-static void watch_children(void *arg)
-{
-	struct master *m = arg;
-	int64_t part_ns = (int64_t)m->conf.times.process_hang * 1000000 / HANG_PARTS;
-	for (;;) {
-		ask_all(m);
-		do
-			if (co_sleep_until(world_mono_ns(m->w) + part_ns) != ERR_NONE)
-				return;
-		while (look_after(m));
-		if (co_sleep_until(world_mono_ns(m->w) + part_ns * HANG_PARTS) != ERR_NONE)
-			return;
-	}
 }
 
 /* ---- channels that break between two that live ---------------------------------------------------------------- */
@@ -612,7 +501,7 @@ static enum err enter_jail(struct master *m)
 	struct world_jail jail = { .role = "master", .may = WORLD_MAY_SPAWN | (opens ? WORLD_MAY_FILES : 0), .dirs = everything, .dir_count = opens };
 	enum err e = world_jail_enter(m->w, &jail);
 	if (e != ERR_NONE)
-		failed(m, "enter the jail", e, STR("master"));
+		master_failed(m, "enter the jail", e, STR("master"));
 	return e;
 }
 
@@ -620,7 +509,7 @@ static enum err make_counts(struct master *m)
 {
 	enum err e = counts_init(&m->counts, m->w, smtpd_count(m), m->conf.limits.connections);
 	if (e != ERR_NONE)
-		failed(m, "make memory that processes share (memfd; /proc must be mounted)", e, STR("counts of connections"));
+		master_failed(m, "make memory that processes share (memfd; /proc must be mounted)", e, STR("counts of connections"));
 	return e;
 }
 
@@ -639,17 +528,14 @@ static YIELDS enum err start_all(struct master *m)
 	for (size_t i = 0; i < m->children_n; i++) {
 		enum err e = start_child(m, &m->children[i]);
 		if (e != ERR_NONE) {
-			failed(m, "start a process", e, str_z(role_name(m->children[i].role)));
+			master_failed(m, "start a process", e, str_z(role_name(m->children[i].role)));
 			return e;
 		}
 	}
 	m->started = true;
 	TRY(scope_spawn(&m->scope, "certificates", CO_STACK_SMALL, watch_certificates, m));
-<<<<<<< HEAD
 	TRY(scope_spawn(&m->scope, "account files", CO_STACK_SMALL, watch_account_files, m));
-=======
-	TRY(scope_spawn(&m->scope, "hangs", CO_STACK_SMALL, watch_children, m));
->>>>>>> limits
+	TRY(scope_spawn(&m->scope, "hangs", CO_STACK_SMALL, master_watch_children, m));
 	log_server_ready(&m->log, NO_IDS, (uint64_t)((world_mono_ns(m->w) - m->began_ns) / 1000000));
 	return ERR_NONE;
 }
@@ -686,7 +572,7 @@ static YIELDS void stop_role(struct master *m, enum role role)
 static void signal_reload(struct master *m)
 {
 	if (m->started && scope_spawn(&m->scope, "reload", CO_STACK_SMALL, reload_once, m) != ERR_NONE)
-		failed(m, "reload", ERR_NO_MEMORY, STR("certificates"));
+		master_failed(m, "reload", ERR_NO_MEMORY, STR("certificates"));
 }
 
 /* coroutine */
@@ -766,7 +652,7 @@ static enum err load(struct master *m)
 			log_config_error(&m->log, NO_IDS, errs->v[i].file, errs->v[i].line, errs->v[i].text);
 	TRY(e);
 	if (m->conf.log_format == LOG_FORMAT_JOURNALD && (e = world_open_journal(m->w)) != ERR_NONE) {
-		failed(m, "log to journald: events go to standard error, as text", e, STR(WORLD_JOURNAL_PATH));
+		master_failed(m, "log to journald: events go to standard error, as text", e, STR(WORLD_JOURNAL_PATH));
 		m->conf.log_format = LOG_FORMAT_TEXT;
 	}
 	log_flush(&m->log);

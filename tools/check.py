@@ -354,7 +354,7 @@ def suite_asan():
     result.add(run_scenario_live("build-asan"))
     # processes in their jails cannot be searched for leaks, and say so in their logs
     SANITIZER_ENV["ASAN_OPTIONS"] = SANITIZER_ENV["ASAN_OPTIONS"].replace("detect_leaks=1", "detect_leaks=0")
-    result.add(run_folder("tests/live", "build-asan", 340))
+    result.add(run_folder("tests/live", "build-asan", 560))
     return result
 
 
@@ -395,7 +395,7 @@ SUITES = {
     "unit": (70, ["build-gcc"], lambda: run_unit("build-gcc")),
     "scenario-sim": (45, ["build-gcc"], lambda: run_scenario_sim("build-gcc")),
     "scenario-live": (20, ["build-gcc"], lambda: run_scenario_live("build-gcc")),
-    "live": (170, ["build-gcc"], lambda: run_folder("tests/live", "build-gcc", 340)),
+    "live": (230, ["build-gcc"], lambda: run_folder("tests/live", "build-gcc", 460)),
     "lab": (110, ["build-gcc"], lambda: run_folder("tests/lab", "build-gcc", 220)),
     "fault": (125, ["build-gcc"], lambda: run_folder("tests/fault", "build-gcc", 250)),
     "crash": (210, ["build-gcc"], lambda: run_folder("tests/crash", "build-gcc", 420)),
@@ -403,8 +403,8 @@ SUITES = {
     "valgrind": (70, ["build-gcc"], lambda: run_unit("build-gcc", VALGRIND, 120)),
     "build-clang": (120, [], suite_build("build-clang")),
     "unit-clang": (45, ["build-clang"], lambda: run_unit("build-clang")),
-    "build-asan": (140, [], suite_build("build-asan")),
-    "asan": (180, ["build-asan"], suite_asan),
+    "build-asan": (120, [], suite_build("build-asan")),
+    "asan": (300, ["build-asan"], suite_asan),
     "build-fuzz": (110, [], suite_build("build-fuzz")),
     "fuzz-smoke": (40, ["build-gcc", "build-fuzz"], suite_fuzz_smoke),
 }

@@ -22,6 +22,7 @@
 #include "lookup/directory.h"
 
 #define BACKEND_QUESTION_NS (10 * 1000000000LL)
+#define BACKEND_PASSWORD_NS (20 * 1000000000LL) /* a Dovecot makes those wait who guess: 17 s at most */
 
 struct backend;
 struct backend_ops {

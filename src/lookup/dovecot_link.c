@@ -267,7 +267,7 @@ enum err dovecot_ask(struct dovecot_link *l, struct str account, const struct st
 		return ERR_LIMIT;
 	l->under_way++;
 	l->env->under_way++;
-	int64_t end_ns = world_mono_ns(l->env->w) + BACKEND_QUESTION_NS, before = co_set_deadline(end_ns);
+	int64_t end_ns = world_mono_ns(l->env->w) + (password ? BACKEND_PASSWORD_NS : BACKEND_QUESTION_NS), before = co_set_deadline(end_ns);
 	if (before < end_ns)
 		(void)co_set_deadline(before);
 	enum err e = put_question(l, account, password, client, &q);

@@ -689,6 +689,12 @@ base_dir = /run/dovecot
 log_path = /var/lib/dovecot.log
 ssl = no
 auth_mechanisms = plain
+auth_failure_delay = 0 secs
+service anvil {
+  unix_listener anvil-auth-penalty {
+    mode = 0
+  }
+}
 mail_location = maildir:%(mail)s/%%n:INDEX=MEMORY
 mail_uid = 955
 mail_gid = 955

@@ -9,6 +9,7 @@ import pytest
 from godwit import SLOW, Server, wait_for
 
 HANG = 3 * SLOW
+pytestmark = pytest.mark.skipif(bool(os.environ.get("GODWIT_ASAN")), reason="waits, for half a minute: once is enough")
 
 
 def pids(server, role):

@@ -3,11 +3,12 @@
 #include "world/sim_internal.h"
 
 #define COST_NS (20 * US)
+#define ALIGN_BYTES ((uintptr_t)64)
 
 struct shared {
 	struct sim_object o; /* descriptors and mappings */
 	size_t bytes;
-	_Alignas(64) char memory[];
+	char *memory; /* on a boundary of ALIGN_BYTES behind this, as a page is */
 };
 
 static void shared_close(struct sim *s, struct sim_object *o)
@@ -18,7 +19,9 @@ static void shared_close(struct sim *s, struct sim_object *o)
 enum err world_shared_new(struct world *w, size_t bytes, int *write_fd_out, int *read_fd_out)
 {
 	sim_enter(w, COST_NS);
-	struct shared *m = sim_alloc(w->sim, sizeof *m + bytes);
+	struct shared *m = sim_alloc(w->sim, sizeof *m + bytes + ALIGN_BYTES);
+	uintptr_t behind = (uintptr_t)(m + 1);
+	m->memory = (char *)(m + 1) + (ALIGN_BYTES - behind % ALIGN_BYTES) % ALIGN_BYTES;
 	sim_object_init(&m->o, OBJ_SHARED);
 	m->o.close = shared_close;
 	m->bytes = bytes;

@@ -22,10 +22,11 @@ def server():
 
 
 def deliver(server, send, to="alice@example.org"):
-    before = len(server.messages(to))
+    before = set(server.messages(to))
     send()
-    paths = server.wait_messages(to, before + 1)
-    return max(paths, key=lambda p: p.stat().st_mtime_ns).read_bytes()
+    server.wait_messages(to, len(before) + 1)
+    [path] = set(server.messages(to)) - before
+    return path.read_bytes()
 
 
 def test_smtplib(server):

@@ -7,6 +7,7 @@ import pathlib
 import smtplib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -116,18 +117,27 @@ def test_full_mailboxes_keep_mail_in_the_queue():
 
 @pytest.mark.skipif(os.geteuid() == 0 and not can_mount(), reason="mount namespaces are not allowed here")
 def test_a_full_history_stops_no_mail_and_is_made_up_for():
-    with SmallDisk("256k", "", "state/history", 905) as server:
+    with SmallDisk("1m", "", "state/history", 905) as server:
         server.account("alice@example.org")
-        with server.smtp() as s:
-            for i in range(600):
-                s.sendmail(f"{'b' * 60}{i}@example.net", ["alice@example.org"], f"Subject: x\r\nMessage-ID: <{'m' * 200}{i}@x>\r\n\r\nx\r\n")
-        server.wait_messages("alice@example.org", 600, 60)
-        wait_for(lambda: server.queue()["messages"] == 0, 20, "an empty queue")
-        wait_for(lambda: "no-space" in server.log() or "history" in server.log(), 10, "the history to be full")
         told = lambda n: "delivered" in server.cli("trace", f"<{'m' * 200}{n}@x>", check=False).stdout
-        wait_for(lambda: not told(599), 20, "the last of it to be missing")
+        def send(first):
+            with server.smtp() as s:
+                for i in range(first, first + 300):
+                    s.sendmail(f"{'b' * 60}{i}@example.net", ["alice@example.org"], f"Subject: x\r\nMessage-ID: <{'m' * 200}{i}@x>\r\n\r\nx\r\n")
+            server.wait_messages("alice@example.org", first + 300, 60)
+            wait_for(lambda: server.queue()["messages"] == 0, 20, "an empty queue")
+            time.sleep(1)  # what gathered is stored by now, or not
+            return told(first + 299)
+        sent = 300
+        assert send(0)
+        with open(server.inside("state/history") / "ballast", "wb", buffering=0) as ballast, pytest.raises(OSError):
+            while True:
+                ballast.write(bytes(1024))
+        while sent < 3000 and send(sent):  # the store has some room within its own files
+            sent += 300
+        assert sent < 3000 and "no-space" in server.log()
         place = server.base / "state" / "history"
         subprocess.run(["nsenter", "-t", str(server.process.pid), "-m", "mount", "-o", "remount,size=32m", str(place)], check=True)
         with server.smtp() as s:  # what was lost is told again with the next that can be stored (P8)
             s.sendmail("b@example.net", ["alice@example.org"], "Subject: x\r\n\r\nx\r\n")
-        wait_for(lambda: told(599) and told(300) and told(0), 60, "the whole history")
+        wait_for(lambda: told(sent + 299) and told(sent) and told(300) and told(0), 60, "the whole history")

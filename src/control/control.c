@@ -61,6 +61,7 @@ static void note_loss(struct control *c)
 	if (!c->lost && queue && note_history_lost(queue, &note) != ERR_NONE)
 		log_io_error(&c->p->log, NO_IDS, STR("tell queue of lost history"), ERR_BUSY, STR("queue"));
 	c->lost = true;
+	c->storable = false;
 	c->segment_saved = 0;
 }
 
@@ -73,7 +74,7 @@ static void ask_again(struct control *c)
 	if (!queue || (c->again_ns && now_ns < c->again_ns + AGAIN_EVERY_NS) || note_history_lost(queue, &note) != ERR_NONE)
 		return;
 	c->again_ns = now_ns;
-	c->lost = false;
+	c->lost = c->storable = false;
 }
 
 /* Stores what has gathered. SQLite blocks this process alone: nobody waits for it but the command line. */
@@ -90,8 +91,7 @@ static void store_now(struct control *c)
 			note_loss(c);
 	} else {
 		counter_add(c->rows, batch_rows(b));
-		if (c->lost)
-			ask_again(c);
+		c->storable = c->lost;
 	}
 	batch_clear(b);
 	if (e == ERR_NONE && !c->lost && c->segment_seen > c->segment_saved && history_sync(c->history) == ERR_NONE) {
@@ -199,12 +199,14 @@ static void storer(void *arg)
 	struct control *c = arg;
 	struct world *w = c->p->w;
 	for (;;) {
-		while (batch_rows(c->batch) == 0)
+		while (batch_rows(c->batch) == 0 && !c->storable)
 			if (co_wait(&c->gathered) != ERR_NONE)
 				return;
 		if (co_sleep_until(world_mono_ns(w) + STORE_EVERY_NS) != ERR_NONE)
 			return; /* stop() stores the rest */
 		store_now(c);
+		if (c->storable) /* asked for lately: it is due when no more mail comes, too */
+			ask_again(c);
 	}
 }
 

@@ -27,6 +27,7 @@ struct control {
 	bool closing;
 	uint64_t segment_seen, segment_saved;
 	bool lost;	  /* rows of accepted mail: nothing is said to be saved until they are told again */
+	bool storable;	  /* since then something could be stored: time to ask for what was lost */
 	int64_t again_ns; /* when that was asked for last */
 	/* godwit send */
 	struct sending *sendings[CONTROL_SENDING_MAX];

@@ -256,6 +256,11 @@ static const char *what_was_done(enum queue_action action)
 	return words[action];
 }
 
+static bool is_retry(enum queue_action action)
+{
+	return action == QUEUE_ACTION_FLUSH || action == QUEUE_ACTION_RETRY;
+}
+
 static YIELDS int queue_act(struct cli *c, enum queue_action action)
 {
 	struct queue_act_in in = { .action = action };
@@ -279,9 +284,13 @@ static YIELDS int queue_act(struct cli *c, enum queue_action action)
 	if (e != ERR_NONE)
 		return cli_call_failed(c, e);
 	if (c->json)
-		cli_printf(c, "{\"action\":\"%s\",\"recipients\":%llu}\n", queue_action_name(action), (unsigned long long)out.recipients);
+		cli_printf(c, "{\"action\":\"%s\",\"recipients\":%llu,\"under_way\":%llu}\n", queue_action_name(action),
+			   (unsigned long long)out.recipients, (unsigned long long)out.under_way);
 	else
 		cli_printf(c, "%s: %llu recipients %s\n", queue_action_name(action), (unsigned long long)out.recipients, what_was_done(action));
+	if (!c->json && out.under_way > 0 && !is_retry(action))
+		cli_printf(c, "%llu messages are being delivered this moment and were left alone: say it again for them\n",
+			   (unsigned long long)out.under_way);
 	return 0;
 }
 

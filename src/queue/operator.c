@@ -327,15 +327,16 @@ static bool changed(const struct queue *q, const struct message *m, uint16_t num
 	return false;
 }
 
-/* A delivery under way ends first; one that takes too long is left alone. */
-static YIELDS struct message *wait_idle(struct queue *q, uint64_t id)
+/* A delivery under way ends first. NULL: it has not by `until_ns` (0: not waited for) and *busy_out, or the message is gone. */
+static YIELDS struct message *wait_idle(struct queue *q, uint64_t id, int64_t until_ns, bool *busy_out)
 {
-	int64_t until_ns = world_mono_ns(q->p->w) + BUSY_PATIENCE_NS;
 	struct message *m;
+	*busy_out = false;
 	while ((m = index_get(&q->ix, id)) && (m->flags & MESSAGE_BUSY)) {
 		int64_t before = co_set_deadline(until_ns);
-		enum err e = co_wait(&q->idle);
+		enum err e = until_ns ? co_wait(&q->idle) : ERR_TIMEOUT;
 		(void)co_set_deadline(before);
+		*busy_out = e != ERR_NONE;
 		if (e != ERR_NONE)
 			return NULL;
 	}
@@ -389,11 +390,21 @@ static YIELDS void apply(struct queue *q, struct message *m, enum queue_action a
 	queue_schedule(q, m);
 }
 
-static YIELDS enum err act_on(struct queue *q, const struct queue_act_in *in, uint64_t id, uint64_t *touched)
+static bool any_matches(const struct envelope *env, const struct queue_act_in *in)
+{
+	for (size_t i = 0; i < env->recipients_n; i++)
+		if (matches(env, i, in->match, &in->only))
+			return true;
+	return false;
+}
+
+static YIELDS enum err act_on(struct queue *q, const struct queue_act_in *in, uint64_t id, int64_t until_ns, uint64_t *touched,
+			      bool *busy_out)
 {
 	ARENA_SCOPED struct arena arena = arena_make(q->p->mem, READ_ARENA_MAX);
-	struct message *m = wait_idle(q, id);
+	struct message *m = index_get(&q->ix, id);
 	struct envelope env = { 0 };
+	*busy_out = false;
 	if (!m)
 		return ERR_NONE;
 	bool plain = (in->action == QUEUE_ACTION_FLUSH || in->action == QUEUE_ACTION_RETRY) && is_plain(in->match, &in->only);
@@ -401,7 +412,9 @@ static YIELDS enum err act_on(struct queue *q, const struct queue_act_in *in, ui
 	enum err e = plain ? ERR_NONE : spool_read_meta(q->sp, &ref, &arena, &env);
 	if (e == ERR_CANCELLED || e == ERR_NO_MEMORY)
 		return e;
-	m = wait_idle(q, id);
+	if (!plain && e == ERR_NONE && !any_matches(&env, in))
+		return ERR_NONE; /* whatever is done with it at this moment */
+	m = wait_idle(q, id, until_ns, busy_out);
 	struct spool_state *st = m ? ARENA_ARRAY(&arena, struct spool_state, m->rcpts_n) : NULL;
 	size_t n = 0;
 	for (uint16_t i = 0; st && i < m->rcpts_n; i++) {
@@ -423,6 +436,24 @@ static YIELDS enum err act_on(struct queue *q, const struct queue_act_in *in, ui
 	return arena_err(&arena);
 }
 
+/* Of `ids` those under way are left in front; their number is returned in *n. Waits for each until `until_ns` (0: not at all). */
+static YIELDS enum err act_on_all(struct queue *q, const struct queue_act_in *in, uint64_t *ids, size_t *n, int64_t until_ns,
+				  struct queue_act_out *out)
+{
+	size_t left = 0;
+	enum err e = ERR_NONE;
+	for (size_t i = 0; i < *n && e == ERR_NONE; i++) {
+		bool busy;
+		e = act_on(q, in, ids[i], until_ns, &out->recipients, &busy);
+		if (busy)
+			ids[left++] = ids[i];
+		if (e == ERR_NONE && i % 256 == 255)
+			e = co_yield(); /* the mail goes on meanwhile */
+	}
+	*n = left;
+	return e;
+}
+
 enum err queue_on_act(void *self, struct ipc *from UNUSED, const struct queue_act_in *in, struct arena *arena UNUSED,
 		      struct queue_act_out *out)
 {
@@ -430,24 +461,21 @@ enum err queue_on_act(void *self, struct ipc *from UNUSED, const struct queue_ac
 	if (in->action == QUEUE_ACTION_MOVE && in->route.n && !route_named(&q->p->conf, in->route))
 		return ERR_SYNTAX;
 	sites_begin_flush(&q->sites);
-	if (in->id) {
-		if (!index_get(&q->ix, in->id))
-			return ERR_NOT_FOUND;
-		TRY(act_on(q, in, in->id, &out->recipients));
-		return spool_flush(q->sp);
-	}
-	uint64_t *ids;
-	size_t n;
-	TRY(ids_sorted(q, &ids, &n));
-	enum err e = ERR_NONE;
-	if (in->action == QUEUE_ACTION_FLUSH && is_plain(in->match, &in->only))
+	uint64_t one = in->id, *ids = &one;
+	size_t n = 1;
+	if (in->id && !index_get(&q->ix, in->id))
+		return ERR_NOT_FOUND;
+	if (!in->id)
+		TRY(ids_sorted(q, &ids, &n));
+	if (!in->id && in->action == QUEUE_ACTION_FLUSH && is_plain(in->match, &in->only))
 		sites_open_all(&q->sites, world_wall_ms(q->p->w));
-	for (size_t i = 0; i < n && e == ERR_NONE; i++) {
-		e = act_on(q, in, ids[i], &out->recipients);
-		if (e == ERR_NONE && i % 256 == 255)
-			e = co_yield(); /* the mail goes on meanwhile */
-	}
-	mem_free(q->p->mem, ids);
+	/* First what waits, so that none of it is begun meanwhile; then what was under way, all within one time. */
+	enum err e = act_on_all(q, in, ids, &n, 0, out);
+	if (e == ERR_NONE && n > 0)
+		e = act_on_all(q, in, ids, &n, world_mono_ns(q->p->w) + BUSY_PATIENCE_NS, out);
+	out->under_way = n;
+	if (!in->id)
+		mem_free(q->p->mem, ids);
 	TRY(e);
 	return spool_flush(q->sp);
 }

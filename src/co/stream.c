@@ -23,7 +23,8 @@ static enum err plain_send(struct stream *s, const struct str *parts, size_t cou
 			   unsigned *wait_out)
 {
 	*wait_out = WORLD_OUT;
-	return world_send(loop_world(s->src.loop), s->src.fd, parts, count, n_out);
+	struct world *w = loop_world(s->src.loop);
+	return s->more ? world_send_more(w, s->src.fd, parts, count, n_out) : world_send(w, s->src.fd, parts, count, n_out);
 }
 
 static void plain_end(struct stream *s)
@@ -184,6 +185,14 @@ enum err stream_flush(struct stream *s)
 	s->out_n = 0;
 	loop_buffer_put(s->src.loop, s->out);
 	s->out = NULL;
+	return e;
+}
+
+enum err stream_flush_last(struct stream *s)
+{
+	s->more = true;
+	enum err e = stream_flush(s);
+	s->more = false;
 	return e;
 }
 

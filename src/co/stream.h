@@ -26,6 +26,7 @@ struct stream {
 	char *in;  /* pool buffer or NULL */
 	char *out; /* pool buffer or NULL */
 	uint32_t in_from, in_to, out_n;
+	bool more; /* what is sent now is followed by more, or the end */
 	uint64_t received_bytes, sent_bytes;
 	void *tls;
 };
@@ -52,5 +53,7 @@ void stream_idle(struct stream *s);
 YIELDS enum err stream_write(struct stream *s, struct str bytes) MUST_CHECK;
 /* Sends what is buffered, all of it, or an error. */
 YIELDS enum err stream_flush(struct stream *s) MUST_CHECK;
+/* As stream_flush, right before the end: the last bytes and the end go out in one packet. */
+YIELDS enum err stream_flush_last(struct stream *s) MUST_CHECK;
 
 #endif

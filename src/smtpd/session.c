@@ -346,7 +346,7 @@ NOINLINE void farewell(struct session *s, enum err e)
 		sent = reply_send(s, &r);
 	session_deadline(s, FAREWELL_MS);
 	if (sent == ERR_NONE)
-		sent = stream_flush(&s->stream);
+		sent = stream_flush_last(&s->stream);
 	if (sent == ERR_NONE && r.code == 421)
 		s->linger = true;
 }

@@ -33,12 +33,20 @@ static int bio_read(BIO *b, char *p, size_t n, size_t *n_out)
 	return 0;
 }
 
+/* The server's tickets need no haste: what is said next goes with them. */
+static bool is_ticket(const struct tls_conn *c)
+{
+	return SSL_version(c->ssl) == TLS1_3_VERSION && SSL_get_state(c->ssl) == TLS_ST_SW_SESSION_TICKET;
+}
+
 static int bio_write(BIO *b, const char *p, size_t n, size_t *n_out)
 {
 	struct tls_conn *c = BIO_get_data(b);
 	struct str part = str_of(p, n);
 	BIO_clear_retry_flags(b);
-	enum err e = world_send(loop_world(c->s->src.loop), c->s->src.fd, &part, 1, n_out);
+	struct world *w = loop_world(c->s->src.loop);
+	bool more = c->s->more || is_ticket(c);
+	enum err e = more ? world_send_more(w, c->s->src.fd, &part, 1, n_out) : world_send(w, c->s->src.fd, &part, 1, n_out);
 	if (e == ERR_NONE)
 		return 1;
 	if (e == ERR_BUSY || e == ERR_LIMIT) /* the latter: the kernel is short of memory for a moment */
@@ -144,6 +152,7 @@ static void say_goodbye(struct tls_conn *c)
 		return;
 	c->ended = true;
 	ERR_clear_error();
+	c->s->more = true; /* both who call end the connection next: one packet */
 	(void)SSL_shutdown(c->ssl);
 }
 

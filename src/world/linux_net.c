@@ -339,20 +339,30 @@ static size_t to_iov(struct iovec *iov, const struct str *parts, size_t count)
 	return k;
 }
 
-enum err world_send(struct world *w UNUSED, int fd, const struct str *parts, size_t count, size_t *n_out)
+static enum err send_parts(int fd, const struct str *parts, size_t count, int flags, size_t *n_out)
 {
 	ssize_t r;
 	if (count == 1) { /* nearly all are; less for the kernel to copy */
-		r = send(fd, parts[0].p, parts[0].n, MSG_NOSIGNAL);
+		r = send(fd, parts[0].p, parts[0].n, MSG_NOSIGNAL | flags);
 	} else {
 		struct iovec iov[SEND_PARTS];
 		struct msghdr m = { .msg_iov = iov, .msg_iovlen = to_iov(iov, parts, count) };
-		r = sendmsg(fd, &m, MSG_NOSIGNAL);
+		r = sendmsg(fd, &m, MSG_NOSIGNAL | flags);
 	}
 	if (r < 0)
 		return net_err();
 	*n_out = (size_t)r;
 	return ERR_NONE;
+}
+
+enum err world_send(struct world *w UNUSED, int fd, const struct str *parts, size_t count, size_t *n_out)
+{
+	return send_parts(fd, parts, count, 0, n_out);
+}
+
+enum err world_send_more(struct world *w UNUSED, int fd, const struct str *parts, size_t count, size_t *n_out)
+{
+	return send_parts(fd, parts, count, MSG_MORE, n_out);
 }
 
 void world_shutdown_send(struct world *w UNUSED, int fd)

@@ -445,6 +445,11 @@ enum err world_send(struct world *w, int fd, const struct str *parts, size_t cou
 	return ERR_NONE;
 }
 
+enum err world_send_more(struct world *w, int fd, const struct str *parts, size_t count, size_t *n_out)
+{
+	return world_send(w, fd, parts, count, n_out);
+}
+
 void world_shutdown_send(struct world *w, int fd)
 {
 	struct sock *k = sock_of(sim_fd_object(w, fd, OBJ_STREAM));

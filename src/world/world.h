@@ -199,6 +199,8 @@ enum err world_recv(struct world *w, int fd, void *p, size_t n, size_t *n_out) M
 enum err world_peek(struct world *w, int fd, void *p, size_t n, size_t *n_out) MUST_CHECK;
 /* May send a part. ERR_BUSY: nothing could be sent. */
 enum err world_send(struct world *w, int fd, const struct str *parts, size_t count, size_t *n_out) MUST_CHECK;
+/* As world_send, for what is soon followed by more or by the end: it may wait, up to 0.2 s, to share a packet with that. */
+enum err world_send_more(struct world *w, int fd, const struct str *parts, size_t count, size_t *n_out) MUST_CHECK;
 /* Half-close: nothing more will be sent. */
 void world_shutdown_send(struct world *w, int fd);
 /* The close will be a reset: what is unsent is dropped. */
